@@ -1,0 +1,248 @@
+"""Sound files and the one log-mel spectrogram that training, vocoder and evaluation share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import AudioError
+from .files import atomic_path
+
+if TYPE_CHECKING:
+    import torch
+
+LOG_FLOOR = 1e-5  # magnitudes below it count as silence: ln(1e-5) = -11.5 (NVIDIA/tacotron2, audio_processing.py)
+SILENCE_DBFS = -120.0  # what digital silence is said to measure, instead of minus infinity
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """How sound becomes a mel spectrogram. Defaults are NVIDIA's, which FakeYou and HiFi-GAN share.
+
+    One second is 22050 / 256 = 86.13 frames.
+    """
+
+    sample_rate: int = 22050  # Hz
+    n_fft: int = 1024  # samples
+    hop_length: int = 256  # samples between frames
+    win_length: int = 1024  # samples, periodic Hann
+    n_mels: int = 80  # bands, Slaney's scale and area normalisation
+    f_min: float = 0.0  # Hz
+    f_max: float = 8000.0  # Hz
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.f_min < self.f_max <= self.sample_rate / 2:
+            raise AudioError(
+                f"f_min={self.f_min} and f_max={self.f_max} Hz must rise and stay under half the sample rate "
+                f"({self.sample_rate / 2} Hz)."
+            )
+        if not 0 < self.hop_length <= self.win_length <= self.n_fft:
+            raise AudioError(
+                f"hop_length={self.hop_length} <= win_length={self.win_length} <= n_fft={self.n_fft} does not hold."
+            )
+
+    @property
+    def frames_per_second(self) -> float:
+        """Mel frames in one second."""
+        return self.sample_rate / self.hop_length
+
+
+def load(path: str | Path, *, sample_rate: int | None = 22050) -> tuple[np.ndarray, int]:
+    """Read any sound file as mono.
+
+    wav, flac, ogg and mp3 are read by libsndfile; m4a and whatever else ffmpeg knows, where it is installed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    sample_rate : int or None
+        Hz to resample to; None keeps the file's own rate.
+
+    Returns
+    -------
+    wave : np.ndarray, shape (samples,)
+        float32, full scale is 1; channels are averaged.
+    sample_rate : int
+        Hz of `wave`.
+
+    Raises
+    ------
+    AudioError
+        If the file is missing, is no sound, holds no samples, is cut short or holds values that are not numbers.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"There is no file {path}. Check its name, or record the clip again.")
+    wave, rate = _read(path)
+    if wave.size == 0:
+        raise AudioError(f"{path} holds no samples (0 s of sound). Record or export it again.")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{path} holds {np.count_nonzero(~np.isfinite(wave))} values that are not numbers. Export it again.")
+    wave = wave.mean(axis=1)
+    if sample_rate is None:
+        return wave, rate
+    return resample(wave, rate, sample_rate), sample_rate
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised = file.frames
+            wave = file.read(dtype="float32", always_2d=True)  # (samples, channels)
+            rate = file.samplerate
+    except soundfile.LibsndfileError as error:
+        return _read_with_ffmpeg(path, error)
+    if path.suffix.lower() == ".wav":
+        promised = max(promised, _promised_samples(path))
+    if len(wave) < promised:
+        raise AudioError(
+            f"{path} is cut short: its header promises {promised / rate:.2f} s, it holds {len(wave) / rate:.2f} s. "
+            "Copy or export it again."
+        )
+    return wave, rate
+
+
+def _promised_samples(path: Path) -> int:
+    """Samples that a wav file's header promises, whatever the file holds; 0 where the header cannot say."""
+    header = path.read_bytes()[:4096]
+    at = header.find(b"data")
+    form = header.find(b"fmt ")
+    if not header.startswith(b"RIFF") or at < 0 or form < 0:
+        return 0
+    size = int.from_bytes(header[at + 4 : at + 8], "little")
+    block = int.from_bytes(header[form + 20 : form + 22], "little")
+    if size >= 0xFFFFFFFF - 4096 or block == 0:  # written as a stream: length not known
+        return 0
+    return size // block
+
+
+def _read_with_ffmpeg(path: Path, error: Exception) -> tuple[np.ndarray, int]:
+    import shutil
+    import subprocess
+    import tempfile
+
+    import soundfile
+
+    complaint = (
+        f"{path} is not a sound file that can be read here ({error}). "
+        "Expected wav, flac, ogg or mp3 (m4a too where ffmpeg is installed). Convert it and try again."
+    )
+    if shutil.which("ffmpeg") is None:
+        raise AudioError(complaint) from error
+    with tempfile.TemporaryDirectory() as folder:
+        decoded = Path(folder, "decoded.wav")
+        command = ["ffmpeg", "-v", "error", "-i", str(path), "-vn", "-c:a", "pcm_f32le", str(decoded)]
+        result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        if result.returncode != 0 or not decoded.exists():
+            raise AudioError(complaint) from error
+        return soundfile.read(decoded, dtype="float32", always_2d=True)
+
+
+def save(path: str | Path, wave: np.ndarray, sample_rate: int = 22050) -> Path:
+    """Write mono 16-bit sound, whole or not at all; the suffix says the format (wav, flac, ogg).
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write.
+    wave : np.ndarray, shape (samples,)
+        Full scale is 1.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    AudioError
+        If the wave is empty, holds values that are not numbers, or exceeds full scale.
+    """
+    import soundfile
+
+    wave = np.asarray(wave, dtype=np.float32)
+    if wave.ndim != 1 or wave.size == 0:
+        raise AudioError(f"Cannot save a wave of shape {wave.shape} to {path}: expected (samples,) with at least one.")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"Cannot save to {path}: the wave holds values that are not numbers.")
+    peak = float(np.abs(wave).max())
+    if peak > 1.0:
+        raise AudioError(f"Cannot save to {path}: the wave peaks at {peak:.3f}, full scale is 1. Lower its level first.")
+    with atomic_path(path) as temporary:
+        try:
+            soundfile.write(temporary, wave, sample_rate, subtype="PCM_16")
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"libsndfile: {error}") from error
+    return Path(path)
+
+
+def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Resample (samples,) from one rate to another, both in Hz, with soxr at high quality."""
+    if from_rate == to_rate:
+        return wave
+    import soxr
+
+    return soxr.resample(wave, from_rate, to_rate, quality="HQ").astype(np.float32)
+
+
+def dbfs(amplitude: float | np.ndarray) -> float | np.ndarray:
+    """Decibels relative to full scale of an amplitude; never below -120."""
+    return 20 * np.log10(np.maximum(np.abs(amplitude), 10 ** (SILENCE_DBFS / 20)))
+
+
+def log_mel(wave: np.ndarray | torch.Tensor, config: AudioConfig = AudioConfig()) -> torch.Tensor:
+    """Log-mel spectrogram, equal to NVIDIA's: centred frames, magnitudes, natural logarithm, floor 1e-5.
+
+    Parameters
+    ----------
+    wave : np.ndarray or torch.Tensor, shape (samples,) or (batch, samples)
+        Sound at ``config.sample_rate``, full scale 1. At least ``n_fft // 2 + 1`` samples.
+    config : AudioConfig
+        Sizes of the transform.
+
+    Returns
+    -------
+    torch.Tensor, shape (batch, n_mels, frames)
+        ``frames = samples // hop_length + 1``; frame t is centred on sample ``t * hop_length``.
+
+    Raises
+    ------
+    AudioError
+        If the wave is too short to be mirrored at its ends.
+    """
+    import torch
+
+    wave = torch.as_tensor(wave, dtype=torch.float32)
+    wave = wave.unsqueeze(0) if wave.ndim == 1 else wave
+    if wave.shape[-1] <= config.n_fft // 2:
+        raise AudioError(
+            f"{wave.shape[-1]} samples are too few for a spectrogram: at least {config.n_fft // 2 + 1} are needed "
+            f"({(config.n_fft // 2 + 1) / config.sample_rate:.3f} s)."
+        )
+    window = torch.hann_window(config.win_length, device=wave.device)
+    spectrum = torch.stft(
+        wave,
+        config.n_fft,
+        config.hop_length,
+        config.win_length,
+        window=window,
+        center=True,
+        pad_mode="reflect",
+        return_complex=True,
+    )  # (batch, n_fft // 2 + 1, frames)
+    mel = torch.from_numpy(_mel_basis(config)).to(wave.device) @ spectrum.abs()
+    return mel.clamp(min=LOG_FLOOR).log()
+
+
+@cache
+def _mel_basis(config: AudioConfig) -> np.ndarray:
+    """(n_mels, n_fft // 2 + 1) float32, librosa's: Slaney's scale and area normalisation."""
+    import librosa
+
+    return librosa.filters.mel(
+        sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max
+    )

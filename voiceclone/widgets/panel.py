@@ -1,0 +1,154 @@
+"""What a notebook cell shows: live controls where there is a browser, the same facts as a table where there is none.
+
+A notebook of this project runs in three places: in JupyterLab or Colab with a person before it, through papermill
+with nobody there, and years later as a saved file whose kernel is gone. A `Panel` serves all three. It builds its
+ipywidgets only when a browser will show them, and always carries an HTML and a text form of what it knows, which
+is what a saved notebook shows.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..errors import VoiceCloneError
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+HEADLESS_VARIABLE = "VOICECLONE_HEADLESS"  # "1": nobody is watching; "0": somebody is; unset: ask the kernel
+
+# Widget callbacks may come on a thread of their own (ipykernel 7), so whatever writes into the voice folder takes
+# this lock. One for all panels: two panels may show the same voice.
+VOICE_LOCK = threading.RLock()
+
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_TABLE_STYLE = "border-collapse:collapse;width:auto;max-width:62em;margin:.4em 0"
+_CELL_STYLE = "text-align:{align};vertical-align:top;padding:.3em .8em .3em 0;white-space:{wrap};line-height:1.45"
+_SHORT = 24  # characters: cells up to this length are kept on one line
+
+
+def headless() -> bool:
+    """Whether nobody is there to press a button: no kernel, or a kernel that papermill drives.
+
+    nbclient runs cells with `allow_stdin=False` and browsers with True; the kernel remembers it under a private
+    name, so the environment variable `VOICECLONE_HEADLESS` (0 or 1) wins over it.
+    """
+    said = os.environ.get(HEADLESS_VARIABLE, "")
+    if said:
+        return said != "0"
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return not getattr(getattr(shell, "kernel", None), "_allow_stdin", False)
+
+
+class Panel:
+    """Base of everything here: subclasses write `html`, `text` and `build`.
+
+    `widget` is built on first use, so a headless run makes no widgets and saves no widget state.
+    """
+
+    def html(self) -> str:
+        """The panel's facts as HTML without controls."""
+        raise NotImplementedError
+
+    def text(self) -> str:
+        """The panel's facts in one or a few lines of plain text."""
+        raise NotImplementedError
+
+    def build(self) -> ipywidgets.Widget:
+        """The live controls."""
+        raise NotImplementedError
+
+    @cached_property
+    def widget(self) -> ipywidgets.Widget:
+        return self.build()
+
+    @cached_property
+    def message(self) -> ipywidgets.HTML:
+        """Where the panel says what it did, or why it could not."""
+        import ipywidgets
+
+        return ipywidgets.HTML()
+
+    def say(self, text: str, *, problem: bool = False) -> None:
+        mark, colour = ("&#9888;", "#b3261e") if problem else ("&#10003;", "#1b6e3c")
+        self.message.value = f'<span style="color:{colour}">{mark} {html.escape(text)}</span>' if text else ""
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold the voice folder's lock; show an error of ours in the panel instead of raising it."""
+        with VOICE_LOCK:
+            try:
+                yield
+            except VoiceCloneError as error:
+                self.say(str(error), problem=True)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        bundle: dict[str, Any] = {"text/plain": self.text(), "text/html": self.html()}
+        if not headless():
+            bundle[_WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        return bundle
+
+
+class Markup:
+    """A piece of HTML with a plain text form: what `table` and the players return.
+
+    >>> Markup("<b>two</b> takes", "two takes")
+    two takes
+    """
+
+    def __init__(self, html: str, text: str) -> None:
+        self._html, self._text = html, text
+
+    def _repr_html_(self) -> str:
+        return self._html
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def table(rows: Iterable[Sequence[object]], *, heading: Sequence[str] = ()) -> Markup:
+    """Rows as a table; a cell that is a `Markup` goes in as HTML, anything else as escaped text.
+
+    Parameters
+    ----------
+    rows
+        As many cells in each as in `heading`, if there is one.
+    heading
+        Column names; empty for a table of "name, value" rows.
+    """
+    rows = [list(row) for row in rows]
+    text = "\n".join("  ".join(str(cell) for cell in row) for row in ([heading] if heading else []) + rows)
+    if not rows:
+        return Markup("<i>nothing yet</i>", "nothing yet")
+    if not heading:
+        rows = [[Markup(f"<b>{html.escape(str(row[0]))}</b>", str(row[0])), *row[1:]] for row in rows]
+    head = "".join(_cell(name, tag="th") for name in heading)
+    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
+    return Markup(f'<table style="{_TABLE_STYLE}">{head and f"<tr>{head}</tr>"}{body}</table>', text)
+
+
+def _cell(value: object, *, tag: str = "td") -> str:
+    inside = value._repr_html_() if isinstance(value, Markup) else html.escape(str(value))
+    wrap = "nowrap" if len(str(value)) <= _SHORT else "normal"
+    return f'<{tag} style="{_CELL_STYLE.format(align="left", wrap=wrap)}">{inside}</{tag}>'
+
+
+def button(label: str, action: Callable[[], None], *, icon: str = "", tooltip: str = "") -> ipywidgets.Button:
+    """A button that calls `action` when pressed."""
+    import ipywidgets
+
+    made = ipywidgets.Button(description=label, icon=icon, tooltip=tooltip or label)
+    made.layout.width = "auto"
+    made.on_click(lambda _: action())
+    return made

@@ -1,0 +1,21 @@
+"""Tacotron 2 in the boxes of the paper's figure: encoder, attention, decoder, postnet."""
+
+from .checkpoint import load_nvidia, save_nvidia
+from .config import FULL, PRESETS, SMALL, Tacotron2Config
+from .loss import LossConfig, Losses, tacotron_loss
+from .model import AttentionWindow, Tacotron2, TacotronOutput
+
+__all__ = [
+    "FULL",
+    "PRESETS",
+    "SMALL",
+    "AttentionWindow",
+    "LossConfig",
+    "Losses",
+    "Tacotron2",
+    "Tacotron2Config",
+    "TacotronOutput",
+    "load_nvidia",
+    "save_nvidia",
+    "tacotron_loss",
+]

@@ -1,0 +1,297 @@
+"""Checkpoints: our own, which hold all that training needs, NVIDIA's, which other tools read, and bases.
+
+Every file is written whole or not at all and read without running code that it may carry.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+from ..files import atomic_path, atomic_write
+from ..text import FRONT_END, SYMBOLS
+from .config import Tacotron2Config
+from .model import Tacotron2
+
+FORMAT = "voiceclone-checkpoint/1"
+_WHOLE_NAME = re.compile(r"step-(\d+)\.pt")
+# NVIDIA wraps its layers: `query_layer.weight` is `query_layer.linear_layer.weight` there, `0.weight` `0.conv.weight`.
+_LINEAR = re.compile(
+    r"\b(prenet\.layers\.\d+|query_layer|memory_layer|v|location_dense|linear_projection|gate_layer)\.(?=weight|bias)"
+)
+_CONVOLUTION = re.compile(r"\b(convolutions\.\d+\.0|location_conv)\.(?=weight|bias)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything needed to speak, and to go on training as if nothing had happened."""
+
+    model: Tacotron2
+    step: int
+    speaker: torch.Tensor | None = None  # (speaker_dim,) embedding of the voice
+    training: dict[str, Any] = field(default_factory=dict)  # optimiser, schedule, random state, progress
+    measures: dict[str, Any] = field(default_factory=dict)  # what was measured at this step
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Path:
+    """Write a checkpoint with its config, symbols and text front-end; `half` stores the weights in 16 bits."""
+    state = {name: tensor.detach().cpu() for name, tensor in checkpoint.model.state_dict().items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    content = {
+        "format": FORMAT,
+        "config": asdict(checkpoint.model.config),
+        "symbols": list(SYMBOLS),
+        "front_end": FRONT_END,
+        "state_dict": state,
+        "step": checkpoint.step,
+        "speaker": checkpoint.speaker,
+        "training": checkpoint.training,
+        "measures": checkpoint.measures,
+    }
+    with atomic_write(path) as file:
+        torch.save(content, file)
+    return Path(path)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read one of our checkpoints.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, torn, something else, or made with another text front-end.
+    """
+    content = read_weights(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is no checkpoint of voiceclone (its keys: {', '.join(map(str, list(content)[:6]))}). "
+            "NVIDIA's and FakeYou's are read by voiceclone.tacotron2.load_nvidia."
+        )
+    if content["front_end"] != FRONT_END or content["symbols"] != list(SYMBOLS):
+        raise CheckpointError(
+            f"{path} was trained with the text front-end {content['front_end']}; this voiceclone has {FRONT_END}. "
+            "Speak with the version that trained it, or train again."
+        )
+    model = Tacotron2(Tacotron2Config(**content["config"]))
+    _fill(model, {name: t.float() if t.is_floating_point() else t for name, t in content["state_dict"].items()}, path)
+    return Checkpoint(model, content["step"], content["speaker"], content["training"], content["measures"])
+
+
+def newest_checkpoint(folder: str | Path) -> tuple[Path, Checkpoint] | None:
+    """The newest whole checkpoint in a run's folder; torn ones are passed over. None where there is none."""
+    numbered = [(int(match[1]), path) for path in Path(folder).glob("*.pt") if (match := _WHOLE_NAME.fullmatch(path.name))]
+    for _, path in sorted(numbered, reverse=True):
+        try:
+            return path, load_checkpoint(path)
+        except CheckpointError:
+            continue
+    return None
+
+
+def read_weights(path: str | Path) -> dict[str, Any]:
+    """Read a file that `torch.save` wrote, refusing code, and say what a wrong file is.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, torn, a web page, or needs code to be run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}.")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.lstrip()[:1] == b"<":
+        raise CheckpointError(f"{path} is a web page, not a checkpoint: the download failed. Download it again.")
+    if head.startswith(b"PK"):
+        _check_archive(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is no plain file of weights, or would run code when opened, and is refused "
+            f"({str(error).splitlines()[0]})."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is torn or no checkpoint ({_first_line(error)}). Use an older one.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of weights.")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check_archive(path: Path) -> None:
+    """Compare every part of the file with its checksum; torch itself does not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            torn = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is torn ({error}). Use an older one.") from error
+    if torn:
+        raise CheckpointError(f"{path} is damaged at {torn}: its checksum is wrong. Use an older one.")
+
+
+def _fill(model: Tacotron2, state: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Load weights, naming whatever is missing, too much or of another size."""
+    own = model.state_dict()
+    complaints = [f"{name} is missing" for name in own if name not in state]
+    complaints += [f"{name} is not known" for name in state if name not in own]
+    complaints += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if complaints:
+        more = f" and {len(complaints) - 4} more" if len(complaints) > 4 else ""
+        raise CheckpointError(f"{path} does not fit this Tacotron 2: {'; '.join(complaints[:4])}{more}.")
+    model.load_state_dict(state)
+
+
+# NVIDIA's form ----------------------------------------------------------------------------------------------------
+
+
+def to_nvidia_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Our names to NVIDIA's."""
+    return {_CONVOLUTION.sub(r"\1.conv.", _LINEAR.sub(r"\1.linear_layer.", name)): t for name, t in state.items()}
+
+
+def from_nvidia_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """NVIDIA's names to ours."""
+    return {re.sub(r"\.(linear_layer|conv)\.", ".", name.removeprefix("module.")): t for name, t in state.items()}
+
+
+def load_nvidia(path: str | Path) -> Tacotron2:
+    """Read a checkpoint of NVIDIA/tacotron2 or FakeYou; the sizes are taken from the weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is torn, a web page, needs code to be run, or holds another model.
+    """
+    content = read_weights(path)
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict) or "embedding.weight" not in state:
+        raise CheckpointError(
+            f"{path} holds no Tacotron 2: expected a dict with 'state_dict' and in it 'embedding.weight'; "
+            f"found {', '.join(map(str, list(content)[:6]))}."
+        )
+    if any("mi." in name for name in state):
+        raise CheckpointError(f"{path} was trained with mutual-information layers (MMI), which Tacotron 2 does not have.")
+    state = from_nvidia_names(state)
+    try:
+        model = Tacotron2(_config_from_shapes(state))
+    except KeyError as error:
+        raise CheckpointError(f"{path} is no whole Tacotron 2: {error} is missing.") from error
+    _fill(model, state, path)
+    return model.eval()
+
+
+def _config_from_shapes(state: dict[str, torch.Tensor]) -> Tacotron2Config:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    n_mels = shapes["postnet.convolutions.0.0.weight"][1]
+    count = lambda root: len({name for name in shapes if re.fullmatch(rf"{root}\.convolutions\.\d+\.0\.weight", name)})  # noqa: E731
+    return Tacotron2Config(
+        n_symbols=shapes["embedding.weight"][0],
+        n_mels=n_mels,
+        n_frames_per_step=shapes["decoder.linear_projection.weight"][0] // n_mels,
+        symbols_embedding_dim=shapes["embedding.weight"][1],
+        encoder_n_convolutions=count("encoder"),
+        encoder_kernel_size=shapes["encoder.convolutions.0.0.weight"][2],
+        attention_rnn_dim=shapes["decoder.attention_rnn.weight_hh"][1],
+        attention_dim=shapes["decoder.attention_layer.query_layer.weight"][0],
+        attention_location_n_filters=shapes["decoder.attention_layer.location_layer.location_conv.weight"][0],
+        attention_location_kernel_size=shapes["decoder.attention_layer.location_layer.location_conv.weight"][2],
+        prenet_dim=shapes["decoder.prenet.layers.0.weight"][0],
+        decoder_rnn_dim=shapes["decoder.decoder_rnn.weight_hh"][1],
+        postnet_embedding_dim=shapes["postnet.convolutions.0.0.weight"][0],
+        postnet_kernel_size=shapes["postnet.convolutions.0.0.weight"][2],
+        postnet_n_convolutions=count("postnet"),
+    )
+
+
+def save_nvidia(
+    model: Tacotron2, path: str | Path, *, iteration: int = 0, learning_rate: float = 1e-3, optimizer: dict | None = None
+) -> Path:
+    """Write a checkpoint that NVIDIA/tacotron2 and FakeYou read.
+
+    Raises
+    ------
+    CheckpointError
+        If the model has parts that they do not know (a speaker embedding, normalised mels).
+    """
+    if model.config.speaker_dim or model.config.normalise_mels:
+        raise CheckpointError(
+            "Only the `full` preset interchanges with NVIDIA and FakeYou: this model has a speaker embedding or "
+            "normalised mels. Train with preset='full' for that."
+        )
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    content = {
+        "iteration": iteration,
+        "state_dict": to_nvidia_names(state),
+        "optimizer": optimizer or {},
+        "learning_rate": learning_rate,
+    }
+    with atomic_write(path) as file:
+        torch.save(content, file)
+    return Path(path)
+
+
+# Bases ------------------------------------------------------------------------------------------------------------
+
+
+def save_base(folder: str | Path, model: Tacotron2) -> Path:
+    """Write a base: ``model.safetensors`` in half precision and ``config.json`` with symbols and front-end."""
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    state = {
+        name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in model.state_dict().items()
+    }
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(state, temporary)
+    with atomic_path(folder / "config.json") as temporary:
+        content = {"config": asdict(model.config), "front_end": FRONT_END, "symbols": list(SYMBOLS)}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return folder
+
+
+def load_base(folder: str | Path) -> Tacotron2:
+    """Read a base that `save_base` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, torn, or was made with another text front-end.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        state = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(
+            f"There is no whole base in {folder} ({error}). Expected model.safetensors and config.json; "
+            "make one with: python -m voiceclone pretrain CORPUS --out FOLDER"
+        ) from error
+    if content["front_end"] != FRONT_END or content["symbols"] != list(SYMBOLS):
+        raise CheckpointError(
+            f"The base in {folder} was made with the text front-end {content['front_end']}, here is {FRONT_END}."
+        )
+    model = Tacotron2(Tacotron2Config(**content["config"]))
+    _fill(model, {name: t.float() if t.is_floating_point() else t for name, t in state.items()}, folder)
+    return model

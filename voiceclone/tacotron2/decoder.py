@@ -1,0 +1,214 @@
+"""Decoder: speaks the encoded text frame by frame (paper, section 2.2).
+
+Teacher-forced (`forward`) only the attention loop is stepped through: the prenet runs over all frames before it, the
+second LSTM, the projection and the gate over all steps after it. Free-running (`step`) everything is stepped. The
+weights are the same and so are the results.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .attention import Attention
+from .config import Tacotron2Config
+from .layers import linear
+
+
+class Prenet(nn.Module):
+    """Two layers that squeeze the last frame; their dropout is on even when speaking, so that takes differ."""
+
+    def __init__(self, in_dim: int, config: Tacotron2Config) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [linear(in_dim, config.prenet_dim, bias=False), linear(config.prenet_dim, config.prenet_dim, bias=False)]
+        )
+        self.dropout = config.prenet_dropout
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(..., n_mels * n_frames_per_step) -> (..., prenet_dim)."""
+        for layer in self.layers:
+            frames = F.dropout(F.relu(layer(frames)), self.dropout, training=True)
+        return frames
+
+
+class Memory(NamedTuple):
+    """What the attention loop reads, made once a sentence: the text, and the weights as the loop wants them."""
+
+    encoded: torch.Tensor  # (batch, symbols, width)
+    projected: torch.Tensor  # (batch, attention_dim, symbols)
+    outside: torch.Tensor | None  # (batch, symbols), True after a text's end
+    kernel: torch.Tensor  # (attention_dim, 2, kernel_size), the folded location layer
+    for_frames: torch.Tensor  # (4 * attention_rnn_dim, prenet_dim), the attention LSTM's weights for the prenet's output
+    recurrent: torch.Tensor  # (4 * attention_rnn_dim, width + attention_rnn_dim), for context and hidden state
+    bias: torch.Tensor  # (4 * attention_rnn_dim,)
+
+
+class AttentionState(NamedTuple):
+    """What the attention loop carries from step to step."""
+
+    hidden: torch.Tensor  # (batch, attention_rnn_dim)
+    cell: torch.Tensor  # (batch, attention_rnn_dim)
+    context: torch.Tensor  # (batch, width)
+    weights: torch.Tensor  # (batch, symbols)
+    weights_sum: torch.Tensor  # (batch, symbols)
+
+
+class DecoderState(NamedTuple):
+    """What free-running decoding carries from step to step."""
+
+    attention: AttentionState
+    hidden: torch.Tensor  # (batch, decoder_rnn_dim)
+    cell: torch.Tensor  # (batch, decoder_rnn_dim)
+
+
+class StepOutput(NamedTuple):
+    """What one decoder step gives."""
+
+    frames: torch.Tensor  # (batch, n_frames_per_step * n_mels)
+    gate: torch.Tensor  # (batch,), logit of "this was the last step"
+    weights: torch.Tensor  # (batch, symbols)
+
+
+class Decoder(nn.Module):
+    """Attention LSTM, attention, decoder LSTM, projection to frames, and the gate that says stop."""
+
+    def __init__(self, config: Tacotron2Config) -> None:
+        super().__init__()
+        self.n_mels = config.n_mels
+        self.n_frames_per_step = config.n_frames_per_step
+        self.attention_dropout = config.attention_dropout
+        self.decoder_dropout = config.decoder_dropout
+        width, out_dim = config.symbols_embedding_dim, config.n_mels * config.n_frames_per_step
+        self.prenet = Prenet(out_dim, config)
+        self.attention_rnn = nn.LSTMCell(config.prenet_dim + width, config.attention_rnn_dim)
+        self.attention_layer = Attention(config)
+        self.decoder_rnn = nn.LSTMCell(config.attention_rnn_dim + width, config.decoder_rnn_dim)
+        self.linear_projection = linear(config.decoder_rnn_dim + width, out_dim)
+        self.gate_layer = linear(config.decoder_rnn_dim + width, 1, gain="sigmoid")
+
+    def read(self, encoded: torch.Tensor, outside: torch.Tensor | None) -> Memory:
+        """Prepare the encoder's output (batch, symbols, width) to be attended to."""
+        attention, rnn, size = self.attention_layer, self.attention_rnn, self.prenet.layers[-1].out_features
+        return Memory(
+            encoded,
+            attention.project_memory(encoded),
+            outside,
+            attention.location_layer.folded_kernel(),
+            rnn.weight_ih[:, :size],
+            torch.cat((rnn.weight_ih[:, size:], rnn.weight_hh), 1),
+            rnn.bias_ih + rnn.bias_hh,
+        )
+
+    def initial_state(self, encoded: torch.Tensor) -> DecoderState:
+        """All zeros, as the go frame is."""
+        batch, symbols, width = encoded.shape
+        zeros = encoded.new_zeros
+        attention_dim, decoder_dim = self.attention_rnn.hidden_size, self.decoder_rnn.hidden_size
+        attention = AttentionState(
+            zeros(batch, attention_dim),
+            zeros(batch, attention_dim),
+            zeros(batch, width),
+            zeros(batch, symbols),
+            zeros(batch, symbols),
+        )
+        return DecoderState(attention, zeros(batch, decoder_dim), zeros(batch, decoder_dim))
+
+    def _attend(
+        self, state: AttentionState, driven: torch.Tensor, memory: Memory, outside: torch.Tensor | None
+    ) -> AttentionState:
+        """One turn of the loop: attention LSTM, then attention.
+
+        `driven` (batch, 4 * attention_rnn_dim) is the last frames' share of the LSTM's gates.
+        """
+        gates = torch.addmm(driven, torch.cat((state.context, state.hidden), 1), memory.recurrent.t())
+        i, f, g, o = gates.chunk(4, 1)
+        cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
+        hidden = torch.sigmoid(o) * torch.tanh(cell)
+        hidden = F.dropout(hidden, self.attention_dropout, self.training)
+        past = torch.stack((state.weights, state.weights_sum), 1)  # (batch, 2, symbols)
+        context, weights = self.attention_layer(hidden, memory.encoded, memory.projected, past, outside, memory.kernel)
+        return AttentionState(hidden, cell, context, weights, state.weights_sum + weights)
+
+    def forward(
+        self, encoded: torch.Tensor, outside: torch.Tensor | None, frames: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Decode with the true frames as input.
+
+        Parameters
+        ----------
+        encoded : torch.Tensor, shape (batch, symbols, width)
+        outside : torch.Tensor or None, shape (batch, symbols)
+            True after each text's end.
+        frames : torch.Tensor, shape (batch, n_mels, frames)
+            The true mels; `frames` is a multiple of ``n_frames_per_step``.
+
+        Returns
+        -------
+        mel : torch.Tensor, shape (batch, n_mels, frames)
+        gate : torch.Tensor, shape (batch, steps)
+        alignment : torch.Tensor, shape (batch, steps, symbols)
+        """
+        groups = self._group(frames)  # (steps, batch, n_frames_per_step * n_mels)
+        previous = torch.cat((torch.zeros_like(groups[:1]), groups[:-1]))
+        memory = self.read(encoded, outside)
+        driven = F.linear(self.prenet(previous), memory.for_frames, memory.bias)  # (steps, batch, 4 * attention_rnn_dim)
+        state = self.initial_state(encoded).attention
+        spoken, weights = [], []
+        for step in driven:
+            state = self._attend(state, step, memory, outside)
+            spoken.append(torch.cat((state.hidden, state.context), 1))
+            weights.append(state.weights)
+        spoken = torch.stack(spoken)  # (steps, batch, attention_rnn_dim + width)
+        decided = self._decoder_rnn_over_all(spoken)
+        decided = F.dropout(decided, self.decoder_dropout, self.training)
+        decided = torch.cat((decided, spoken[:, :, self.attention_rnn.hidden_size :]), 2)
+        mel = self._ungroup(self.linear_projection(decided))
+        gate = self.gate_layer(decided).squeeze(2).t()  # (steps, batch) -> (batch, steps)
+        return mel, gate, torch.stack(weights, 1)
+
+    def _decoder_rnn_over_all(self, spoken: torch.Tensor) -> torch.Tensor:
+        """The decoder LSTM over (steps, batch, in) in one call; the same weights as its cell's."""
+        rnn = self.decoder_rnn
+        zeros = spoken.new_zeros(1, spoken.shape[1], rnn.hidden_size)
+        weights = [rnn.weight_ih, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh]
+        return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, False, False, False)[0]
+
+    def step(
+        self, state: DecoderState, frames: torch.Tensor, memory: Memory, outside: torch.Tensor | None = None
+    ) -> tuple[DecoderState, StepOutput]:
+        """Decode one step.
+
+        Parameters
+        ----------
+        state : DecoderState
+        frames : torch.Tensor, shape (batch, n_frames_per_step * n_mels)
+            The last step's frames; zeros at first.
+        memory : Memory
+            From `read`.
+        outside : torch.Tensor or None, shape (batch, symbols)
+            Where no attention may fall in this step; the memory's own mask unless given.
+        """
+        driven = F.linear(self.prenet(frames), memory.for_frames, memory.bias)
+        outside = memory.outside if outside is None else outside
+        attention = self._attend(state.attention, driven, memory, outside)
+        spoken = torch.cat((attention.hidden, attention.context), 1)
+        hidden, cell = self.decoder_rnn(spoken, (state.hidden, state.cell))
+        dropped = F.dropout(hidden, self.decoder_dropout, self.training)
+        decided = torch.cat((dropped, attention.context), 1)
+        output = StepOutput(self.linear_projection(decided), self.gate_layer(decided).squeeze(1), attention.weights)
+        return DecoderState(attention, hidden, cell), output
+
+    def _group(self, mel: torch.Tensor) -> torch.Tensor:
+        """(batch, n_mels, frames) -> (steps, batch, n_frames_per_step * n_mels)."""
+        batch, n_mels, frames = mel.shape
+        steps = frames // self.n_frames_per_step
+        return mel.transpose(1, 2).reshape(batch, steps, self.n_frames_per_step * n_mels).transpose(0, 1)
+
+    def _ungroup(self, groups: torch.Tensor) -> torch.Tensor:
+        """(steps, batch, n_frames_per_step * n_mels) -> (batch, n_mels, frames)."""
+        batch = groups.shape[1]
+        return groups.transpose(0, 1).reshape(batch, -1, self.n_mels).transpose(1, 2)

@@ -1,0 +1,200 @@
+"""Tacotron 2: text in, mel spectrogram out.
+
+Shen et al. 2018, "Natural TTS synthesis by conditioning WaveNet on mel spectrogram predictions".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..errors import VoiceCloneError
+from .config import Tacotron2Config
+from .decoder import Decoder, Memory
+from .encoder import Encoder
+from .layers import mask_from_lengths
+from .postnet import Postnet
+
+OUTSIDE_GATE = 1e3  # gate logit on padded frames: certainly over (NVIDIA's value)
+
+
+@dataclass(frozen=True)
+class TacotronOutput:
+    """What the network gives for a batch of texts."""
+
+    mel: torch.Tensor  # (batch, n_mels, frames), before the postnet
+    mel_postnet: torch.Tensor  # (batch, n_mels, frames), the result
+    gate: torch.Tensor  # (batch, steps), logit of "this is the last step"
+    alignment: torch.Tensor  # (batch, steps, symbols), attention weights
+    mel_lengths: torch.Tensor  # (batch,), frames that belong to each text
+    stopped: torch.Tensor  # (batch,), False where max_steps ended the sentence and not the gate
+
+
+@dataclass(frozen=True)
+class AttentionWindow:
+    """How far from the symbol being spoken the attention may go in the next step of free-running speech.
+
+    Keeps words from being skipped or repeated; `back` and `ahead` count symbols.
+    """
+
+    back: int = 1
+    ahead: int = 4
+
+
+class Tacotron2(nn.Module):
+    """Encoder, attention, decoder and postnet; with ``speaker_dim`` a speaker embedding joins the encoder's output."""
+
+    def __init__(self, config: Tacotron2Config = Tacotron2Config()) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.n_symbols, config.symbols_embedding_dim)
+        bound = sqrt(6.0 / (config.n_symbols + config.symbols_embedding_dim))
+        nn.init.uniform_(self.embedding.weight, -bound, bound)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.postnet = Postnet(config)
+        if config.speaker_dim:
+            self.speaker_projection = nn.Linear(config.speaker_dim, config.symbols_embedding_dim)
+        # Identity, and absent from the state dict, where checkpoints interchange with NVIDIA's.
+        self.register_buffer("mel_mean", torch.zeros(config.n_mels, 1), persistent=config.normalise_mels)
+        self.register_buffer("mel_deviation", torch.ones(config.n_mels, 1), persistent=config.normalise_mels)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def set_mel_statistics(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        """Store mean and deviation of each band's log-mel, both (n_mels,), of the speech to be learned."""
+        if not self.config.normalise_mels:
+            raise VoiceCloneError("This preset works on plain log-mels: normalise_mels is False in its config.")
+        self.mel_mean.copy_(mean.unsqueeze(1))
+        self.mel_deviation.copy_(deviation.unsqueeze(1))
+
+    def encode(
+        self, text: torch.Tensor, text_lengths: torch.Tensor, speaker: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(batch, symbols) ids to (batch, symbols, width), the speaker's projection added where there is one."""
+        encoded = self.encoder(self.embedding(text), text_lengths)
+        if not self.config.speaker_dim:
+            return encoded
+        if speaker is None:
+            raise VoiceCloneError(
+                f"This model speaks with many voices: give `speaker`, an embedding of (batch, {self.config.speaker_dim})."
+            )
+        return encoded + F.softsign(self.speaker_projection(speaker)).unsqueeze(1)
+
+    def forward(
+        self,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+        mels: torch.Tensor,
+        mel_lengths: torch.Tensor,
+        speaker: torch.Tensor | None = None,
+    ) -> TacotronOutput:
+        """Predict each frame from the true frames before it (teacher forcing).
+
+        Parameters
+        ----------
+        text : torch.Tensor, shape (batch, symbols)
+            Symbol ids, padded with 0.
+        text_lengths : torch.Tensor, shape (batch,)
+        mels : torch.Tensor, shape (batch, n_mels, frames)
+            True log-mels, padded with anything.
+        mel_lengths : torch.Tensor, shape (batch,)
+        speaker : torch.Tensor or None, shape (batch, speaker_dim)
+
+        Returns
+        -------
+        TacotronOutput
+            On padded frames mels are 0 and gates 1000.
+        """
+        frames = mels.shape[2]
+        encoded = self.encode(text, text_lengths, speaker)
+        outside = ~mask_from_lengths(text_lengths, text.shape[1])
+        known = (mels - self.mel_mean) / self.mel_deviation
+        known = F.pad(known, (0, -frames % self.config.n_frames_per_step))
+        mel, gate, alignment = self.decoder(encoded, outside, known)
+        corrected = mel + self.postnet(mel)
+        inside = mask_from_lengths(mel_lengths, frames).unsqueeze(1)  # (batch, 1, frames)
+        steps_inside = inside[:, 0, :: self.config.n_frames_per_step]  # (batch, steps)
+        return TacotronOutput(
+            self._to_log_mel(mel[:, :, :frames]) * inside,
+            self._to_log_mel(corrected[:, :, :frames]) * inside,
+            gate.masked_fill(~steps_inside, OUTSIDE_GATE),
+            alignment,
+            mel_lengths,
+            torch.ones_like(mel_lengths, dtype=torch.bool),
+        )
+
+    def _to_log_mel(self, mel: torch.Tensor) -> torch.Tensor:
+        return mel * self.mel_deviation + self.mel_mean
+
+    @torch.inference_mode()
+    def infer(
+        self,
+        text: torch.Tensor,
+        text_lengths: torch.Tensor,
+        max_steps: int = 1000,
+        *,
+        speaker: torch.Tensor | None = None,
+        gate_threshold: float = 0.5,
+        window: AttentionWindow | None = None,
+    ) -> TacotronOutput:
+        """Speak: each frame is predicted from those the model has made itself.
+
+        Parameters
+        ----------
+        text : torch.Tensor, shape (batch, symbols)
+            Symbol ids, padded with 0.
+        text_lengths : torch.Tensor, shape (batch,)
+        max_steps : int
+            Decoder steps after which a sentence is cut whose gate has not fired.
+        speaker : torch.Tensor or None, shape (batch, speaker_dim)
+        gate_threshold : float
+            Probability of the gate that ends a sentence.
+        window : AttentionWindow or None
+            Keeps the attention near the symbol being spoken; None lets it go anywhere.
+
+        Returns
+        -------
+        TacotronOutput
+            ``mel_lengths`` says where each sentence ended, ``stopped`` whether its gate ended it.
+        """
+        encoded = self.encode(text, text_lengths, speaker)
+        memory = self.decoder.read(encoded, ~mask_from_lengths(text_lengths, text.shape[1]))
+        state = self.decoder.initial_state(encoded)
+        frames = encoded.new_zeros(len(text), self.config.n_mels * self.config.n_frames_per_step)
+        last_step = torch.full_like(text_lengths, max_steps)
+        outputs = []
+        while len(outputs) < max_steps and (last_step == max_steps).any():
+            outside = None if window is None else self._beyond(window, state.attention.weights, memory)
+            state, output = self.decoder.step(state, frames, memory, outside)
+            frames = output.frames
+            outputs.append(output)
+            ends = (torch.sigmoid(output.gate) > gate_threshold) & (last_step == max_steps)
+            last_step = torch.where(ends & (len(outputs) < max_steps), len(outputs), last_step)
+        stopped = torch.sigmoid(torch.stack([o.gate for o in outputs], 1)).amax(1) > gate_threshold
+        mel = self.decoder._ungroup(torch.stack([o.frames for o in outputs]))
+        mel_lengths = last_step.clamp(max=len(outputs)) * self.config.n_frames_per_step
+        mel = mel * mask_from_lengths(mel_lengths, mel.shape[2]).unsqueeze(1)
+        corrected = mel + self.postnet(mel)
+        return TacotronOutput(
+            self._to_log_mel(mel),
+            self._to_log_mel(corrected),
+            torch.stack([o.gate for o in outputs], 1),
+            torch.stack([o.weights for o in outputs], 1),
+            mel_lengths,
+            stopped,
+        )
+
+    @staticmethod
+    def _beyond(window: AttentionWindow, weights: torch.Tensor, memory: Memory) -> torch.Tensor:
+        """(batch, symbols) mask, True outside the window around the symbol that the last step spoke."""
+        spoken = weights.argmax(1, keepdim=True)  # before the first step all weights are 0: symbol 0
+        places = torch.arange(weights.shape[1], device=weights.device)
+        return memory.outside | (places < spoken - window.back) | (places > spoken + window.ahead)

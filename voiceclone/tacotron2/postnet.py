@@ -1,0 +1,33 @@
+"""Postnet: convolutions that sharpen the finished spectrogram (paper, section 2.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .config import Tacotron2Config
+from .layers import normed_convolution
+
+
+class Postnet(nn.Module):
+    """Convolutions over time, tanh between them; the result is a correction to be added."""
+
+    def __init__(self, config: Tacotron2Config) -> None:
+        super().__init__()
+        inner = [config.postnet_embedding_dim] * (config.postnet_n_convolutions - 1)
+        widths = [config.n_mels, *inner, config.n_mels]
+        gains = ["tanh"] * len(inner) + ["linear"]
+        self.convolutions = nn.ModuleList(
+            normed_convolution(before, after, config.postnet_kernel_size, gain=gain)
+            for before, after, gain in zip(widths[:-1], widths[1:], gains, strict=True)
+        )
+        self.dropout = config.postnet_dropout
+        self.final_dropout = config.postnet_dropout if config.postnet_final_dropout else 0.0
+
+    def forward(self, mel: torch.Tensor) -> torch.Tensor:
+        """(batch, n_mels, frames) -> (batch, n_mels, frames), the correction."""
+        x = mel
+        for convolution in self.convolutions[:-1]:
+            x = F.dropout(torch.tanh(convolution(x)), self.dropout, self.training)
+        return F.dropout(self.convolutions[-1](x), self.final_dropout, self.training)

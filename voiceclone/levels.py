@@ -1,6 +1,6 @@
 """How loud, how clean and where: what a take's short frames say about its speech and its room.
 
-Everything here is plain NumPy on one wave, so that worker processes start quickly.
+Everything here is a pure function of one wave.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .audio import SILENCE_DBFS, dbfs
+from .audio import SILENCE_DBFS, dbfs, resample
+from .errors import AudioError
 
 FRAME_SECONDS = 0.025  # long enough for one period of a deep voice, short enough for a consonant
 HOP_SECONDS = 0.010
@@ -17,6 +18,9 @@ NOISE_PERCENTILE = 5  # of the frames: even a tightly cut sentence is that quiet
 SPEECH_PERCENTILE = 95  # the strong vowels, without being led by one loud click
 CLICK_SECONDS = 0.06  # a shorter sound ...
 CLICK_DISTANCE_SECONDS = 0.25  # ... this far from all speech is a mouse or a door, not a consonant
+
+LOUDNESS_BLOCK_SECONDS = 0.4  # ITU-R BS.1770 measures over blocks of this length
+OVERSAMPLING = 4  # ITU-R BS.1770: finds peaks between samples to within 0.7 dB
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,35 @@ def measure(wave: np.ndarray, sample_rate: int) -> Levels:
     return Levels(peak, level, noise, loud, start, min(end, len(wave) / sample_rate))
 
 
+def loudness(wave: np.ndarray, sample_rate: int) -> float:
+    """Integrated loudness of (samples,) in LUFS, by ITU-R BS.1770.
+
+    Raises
+    ------
+    AudioError
+        If the wave is shorter than the 0.4 s over which loudness is defined, or quieter than its gate.
+    """
+    from pyloudnorm import Meter
+
+    seconds = len(wave) / sample_rate
+    if seconds < LOUDNESS_BLOCK_SECONDS:
+        raise AudioError(
+            f"{seconds:.2f} s of speech are too short to measure loudness, which takes {LOUDNESS_BLOCK_SECONDS} s: "
+            "record a whole sentence."
+        )
+    with np.errstate(divide="ignore"):
+        level = float(Meter(sample_rate).integrated_loudness(np.asarray(wave, dtype=np.float64)))
+    if not np.isfinite(level):
+        raise AudioError("the speech is below -70 LUFS, where loudness is not defined: record it again, closer.")
+    return level
+
+
+def true_peak(wave: np.ndarray) -> float:
+    """Highest peak of (samples,) in dBFS, also between the samples."""
+    between = resample(np.asarray(wave, dtype=np.float32), 1, OVERSAMPLING)
+    return float(dbfs(max(np.abs(between).max(initial=0), np.abs(wave).max(initial=0))))
+
+
 def frame_levels(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     """RMS of each frame in dBFS, (frames,); frame t begins at ``t * HOP_SECONDS``."""
     length = max(1, round(FRAME_SECONDS * sample_rate))
@@ -97,10 +130,9 @@ def _bounds(frames: np.ndarray, noise: float, loud: float) -> tuple[float, float
     begins, ends = runs(frames > threshold)
     if begins.size == 0:
         return 0.0, 0.0
-    before = np.diff(begins, prepend=-np.inf) if begins.size == 1 else np.concatenate([[np.inf], begins[1:] - ends[:-1]])
-    after = np.concatenate([before[1:], [np.inf]])
-    far = CLICK_DISTANCE_SECONDS / HOP_SECONDS
-    speech = (ends - begins >= CLICK_SECONDS / HOP_SECONDS) | (np.minimum(before, after) < far)
-    if not speech.any():
+    long = ends - begins >= CLICK_SECONDS / HOP_SECONDS
+    if not long.any():
         return 0.0, 0.0
+    gaps = np.maximum(begins[:, None] - ends[None, long], begins[None, long] - ends[:, None])  # (runs, long runs)
+    speech = gaps.min(axis=1) < CLICK_DISTANCE_SECONDS / HOP_SECONDS  # negative for the long runs themselves
     return begins[speech][0] * HOP_SECONDS, (ends[speech][-1] - 1) * HOP_SECONDS + FRAME_SECONDS

@@ -8,6 +8,8 @@ word family in twenty (words with the same first five letters) is kept out of th
 end. Writes voiceclone/text/letter_to_sound.npz. About ten minutes on one core.
 """
 
+# ruff: noqa: T201  (a command: it prints what it does)
+
 from __future__ import annotations
 
 import argparse

@@ -67,14 +67,16 @@ def _character(text: str, position: int) -> str:
         return " "
     if character.isascii() and character.isprintable() and character not in _UNSPEAKABLE:
         return character
-    if unicodedata.combining(character) and position and (text[position - 1].isascii() and text[position - 1].isalpha()):
+    if unicodedata.combining(character) and re.match("[A-Za-z]", text[max(0, position - 1)]):
         return ""  # an accent that follows its letter
     parts = unicodedata.normalize("NFKD", character)
     plain = "".join(part for part in parts if not unicodedata.combining(part)).replace("\u2044", "/")
     if plain and plain.isascii() and plain.isprintable() and character not in _UNSPEAKABLE:
         return plain
     name = unicodedata.name(character, f"U+{ord(character):04X}")
-    raise TextError(f"{_place(text, position)}: cannot say {character!r} ({name}). Leave it out or write it in English words.")
+    raise TextError(
+        f"{_place(text, position)}: cannot say {character!r} ({name}). Leave it out or write it in English words."
+    )
 
 
 def _phonemes(text: str, match: re.Match) -> str:

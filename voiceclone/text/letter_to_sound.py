@@ -59,7 +59,8 @@ def _layer_norm(x: np.ndarray) -> np.ndarray:
 
 def _one_primary_stress(scores: np.ndarray) -> tuple[str, ...]:
     """Best label of every letter; where several vowels got primary stress the surest keeps it, and where none
-    did the one that most nearly got it takes it."""
+    did the one that most nearly got it takes it.
+    """
     labels = weights()["labels"]
     best = scores.argmax(1)
     stressed = np.array(["1" in label for label in labels])

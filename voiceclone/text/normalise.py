@@ -151,9 +151,10 @@ def _suffix(words: dict[str, str]) -> Callable[[re.Match], str]:
 
 
 def _initial(match: re.Match) -> str:
-    """J. Smith without the dot; after a small word (vitamin C. Then ...) the dot ends the sentence."""
+    """J. Smith without the dot; after a small word or a letter (vitamin C. Then, P M. He) it ends the sentence."""
     before = match.string[:match.start()].split()
-    return f"{match[1]} " if not before or before[-1][0].isupper() else match[0]
+    is_name = not before or re.fullmatch(r"[A-Z](\.|\S+)", before[-1])
+    return f"{match[1]} " if is_name else match[0]
 
 
 def _initials(match: re.Match) -> str:

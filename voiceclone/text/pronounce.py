@@ -66,7 +66,7 @@ def pronounce(word: str) -> tuple[str, ...]:
     """Phonemes of a word.
 
     In this order: the dictionary; letter names for capitals (GPU) and for words without a vowel (mp); the parts
-    of GitHub and iPhone; a known word with an ending or beginning (podcasters); two known words (voiceclone);
+    of OpenAI and MyHouse; a known word with an ending or beginning (podcasters); two known words (voiceclone);
     letter to sound.
 
     Parameters
@@ -98,9 +98,12 @@ def pronounce(word: str) -> tuple[str, ...]:
         return _with_ending(_letter_names(capitals[1]), "s") if capitals[2] else _letter_names(capitals[1])
     if not re.search("[aeiouy]", plain):
         return _letter_names(plain.replace("'", ""))
+    stem = plain.removesuffix("s").removesuffix("'")
+    if plain.endswith("s") and stem in dictionary():
+        return _with_ending(tuple(dictionary()[stem].split()), "s")
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z']+", word)
     if len(parts) > 1 and parts[0] not in ("Mc", "Mac", "O'"):
-        return _joined([pronounce(part) for part in parts])
+        return _joined([_letter_names(part) if part.isupper() else pronounce(part) for part in parts])
     return _from_parts(plain) or letter_to_sound.predict(plain.replace("'", ""))
 
 

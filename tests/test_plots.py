@@ -22,7 +22,10 @@ MEASURES = dict(word_error_rate=0.2, likeness=0.8, opinion_score=3.0)
 RESULT = SimpleNamespace(
     voice=SimpleNamespace(**MEASURES),
     natural=SimpleNamespace(word_error_rate=0.1, likeness=0.9, opinion_score=3.5),
-    rows=[SimpleNamespace(**MEASURES), SimpleNamespace(word_error_rate=1.0, likeness=None, opinion_score=None)],
+    rows=[
+        SimpleNamespace(**MEASURES),
+        SimpleNamespace(word_error_rate=1.0, likeness=None, opinion_score=None),
+    ],
 )
 STEPS = [
     dict(
@@ -71,7 +74,9 @@ def test_frequency_ticks_lie_where_librosa_puts_the_bands():
     librosa = pytest.importorskip("librosa")
     config = AudioConfig()
     edges = librosa.mel_frequencies(n_mels=config.n_mels + 2, fmin=config.f_min, fmax=config.f_max)
-    assert [band_of(hertz, config) for hertz in edges[1:-1]] == pytest.approx(np.arange(config.n_mels), abs=1e-6)
+    assert [band_of(hertz, config) for hertz in edges[1:-1]] == pytest.approx(
+        np.arange(config.n_mels), abs=1e-6
+    )
 
 
 def test_a_tone_is_brightest_at_its_own_frequency():

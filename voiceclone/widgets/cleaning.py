@@ -50,15 +50,18 @@ class CleanPreview(Panel):
 
         style = {"description_width": "12em"}
         wide = ipywidgets.Layout(width="34em")
-        common = {"style": style, "layout": wide, "continuous_update": False}
-        config = self.config
+
+        def slider(name: str, label: str, lowest: float, highest: float, step: float) -> ipywidgets.FloatSlider:
+            return ipywidgets.FloatSlider(
+                getattr(self.config, name), min=lowest, max=highest, step=step, description=label, style=style,
+                layout=wide, continuous_update=False,
+            )  # fmt: skip
+
         controls = {
-            "target_lufs": ipywidgets.FloatSlider(config.target_lufs, min=-32, max=-14, description="loudness, LUFS", **common),
-            "margin_seconds": ipywidgets.FloatSlider(
-                config.margin_seconds, min=0.0, max=0.5, step=0.01, description="silence at the ends, s", **common
-            ),
-            "highpass_hz": ipywidgets.FloatSlider(config.highpass_hz, min=0, max=150, step=5, description="high-pass, Hz", **common),
-            "denoise": ipywidgets.Checkbox(config.denoise, description="noise reduction", style=style),
+            "target_lufs": slider("target_lufs", "loudness, LUFS", -32, -14, 0.5),
+            "margin_seconds": slider("margin_seconds", "silence at the ends, s", 0, 0.5, 0.01),
+            "highpass_hz": slider("highpass_hz", "high-pass, Hz", 0, 150, 5),
+            "denoise": ipywidgets.Checkbox(self.config.denoise, description="noise reduction", style=style),
         }
         names = [(f"{clip.id}  {clip.prompt}", clip.id) for clip in self._clips]
         chosen = ipywidgets.Dropdown(options=names, description="clip", style=style, layout=wide)

@@ -12,8 +12,9 @@ import html
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ VOICE_LOCK = threading.RLock()
 
 _WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 _TABLE_STYLE = "border-collapse:collapse;width:auto;max-width:62em;margin:.4em 0"
-_CELL_STYLE = "text-align:{align};vertical-align:top;padding:.3em .8em .3em 0;white-space:{wrap};line-height:1.45"
+_CELL_STYLE = "text-align:left;vertical-align:top;padding:.3em .8em .3em 0;line-height:1.45"
 _SHORT = 24  # characters: cells up to this length are kept on one line
 
 
@@ -68,6 +69,7 @@ class Panel:
 
     @cached_property
     def widget(self) -> ipywidgets.Widget:
+        """The live controls, built when first asked for."""
         return self.build()
 
     @cached_property
@@ -78,6 +80,7 @@ class Panel:
         return ipywidgets.HTML()
 
     def say(self, text: str, *, problem: bool = False) -> None:
+        """Show a line below the controls; an empty one clears it."""
         mark, colour = ("&#9888;", "#b3261e") if problem else ("&#10003;", "#1b6e3c")
         self.message.value = f'<span style="color:{colour}">{mark} {html.escape(text)}</span>' if text else ""
 
@@ -101,7 +104,7 @@ class Panel:
 
 
 class Markup:
-    """A piece of HTML with a plain text form: what `table` and the players return.
+    """A piece of HTML with a plain text form: what `table`, `facts` and the players return.
 
     >>> Markup("<b>two</b> takes", "two takes")
     two takes
@@ -117,31 +120,64 @@ class Markup:
         return self._text
 
 
-def table(rows: Iterable[Sequence[object]], *, heading: Sequence[str] = ()) -> Markup:
+def table(
+    rows: Mapping[str, object] | Iterable[Any], *, heading: Sequence[str] = (), columns: Sequence[str] = ()
+) -> Markup:
     """Rows as a table; a cell that is a `Markup` goes in as HTML, anything else as escaped text.
 
     Parameters
     ----------
     rows
-        As many cells in each as in `heading`, if there is one.
+        Sequences of cells; or dicts, whose keys become the heading; or one dict, whose items become the rows.
     heading
         Column names; empty for a table of "name, value" rows.
+    columns
+        Which keys of dicts to show; all by default.
     """
-    rows = [list(row) for row in rows]
-    text = "\n".join("  ".join(str(cell) for cell in row) for row in ([heading] if heading else []) + rows)
+    rows = list(rows.items() if isinstance(rows, Mapping) else rows)
     if not rows:
         return Markup("<i>nothing yet</i>", "nothing yet")
+    if isinstance(rows[0], Mapping):
+        heading = columns or tuple(rows[0])
+        rows = [tuple(row[name] for name in heading) for row in rows]
+    text = "\n".join("  ".join(map(_said, row)) for row in ([heading] if heading else []) + rows)
     if not heading:
-        rows = [[Markup(f"<b>{html.escape(str(row[0]))}</b>", str(row[0])), *row[1:]] for row in rows]
-    head = "".join(_cell(name, tag="th") for name in heading)
-    body = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>" for row in rows)
-    return Markup(f'<table style="{_TABLE_STYLE}">{head and f"<tr>{head}</tr>"}{body}</table>', text)
+        rows = [(Markup(f"<b>{html.escape(str(name))}</b>", str(name)), *rest) for name, *rest in rows]
+    head = f"<tr>{''.join(_cell(name, tag='th') for name in heading)}</tr>" if heading else ""
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return Markup(f'<table style="{_TABLE_STYLE}">{head}{body}</table>', text)
+
+
+def bullets(lines: Iterable[str], *, none: str = "nothing") -> Markup:
+    """Lines as a list, or the word for an empty one."""
+    lines = list(lines) or [none]
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return Markup(f'<ul style="max-width:62em">{items}</ul>', "\n".join(f"- {line}" for line in lines))
+
+
+def facts(record: object) -> Markup:
+    """The fields of a dataclass as a table of names and values; arrays are left out.
+
+    >>> facts(report)                                            # doctest: +SKIP
+    """
+    shown = [(field.name, getattr(record, field.name)) for field in fields(record)]
+    return table({name.replace("_", " "): value for name, value in shown if not hasattr(value, "shape")})
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (tuple, list)):
+        return "; ".join(_said(item) for item in value) or "none"
+    return str(getattr(value, "message", value))
 
 
 def _cell(value: object, *, tag: str = "td") -> str:
-    inside = value._repr_html_() if isinstance(value, Markup) else html.escape(str(value))
+    inside = value._repr_html_() if isinstance(value, Markup) else html.escape(_said(value))
     wrap = "nowrap" if len(str(value)) <= _SHORT else "normal"
-    return f'<{tag} style="{_CELL_STYLE.format(align="left", wrap=wrap)}">{inside}</{tag}>'
+    return f'<{tag} style="{_CELL_STYLE};white-space:{wrap}">{inside}</{tag}>'
 
 
 def button(label: str, action: Callable[[], None], *, icon: str = "", tooltip: str = "") -> ipywidgets.Button:

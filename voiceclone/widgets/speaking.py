@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import ipywidgets
 
     from ..synthesize import Synthesizer, Utterance
+    from ..voice import Voice
+
+COMPARED_VOCODERS = ("griffin_lim", "hifigan")
 
 
 def said(utterance: Utterance, *, label: str = "") -> Markup:
@@ -36,9 +39,44 @@ def comparison(utterances: Mapping[str, Utterance]) -> Markup:
     return table([[name, said(utterance)] for name, utterance in utterances.items()], heading=("", "sound"))
 
 
-def compare_checkpoints(synthesizers: Iterable[Synthesizer], text: str) -> Markup:
-    """One text said by several synthesizers, each named by the step its checkpoint was made at."""
-    return comparison({f"step {synthesizer.step}": synthesizer.say(text) for synthesizer in synthesizers})
+def read_aloud(synthesizer: Synthesizer, texts: Iterable[str], *, seed: int = 0) -> Markup:
+    """Say several texts, and keep each as ``samples/sentence-<n>.wav``."""
+    from ..audio import save
+
+    utterances = {}
+    for number, text in enumerate(texts, 1):
+        utterance = utterances[str(number)] = synthesizer.say(text, seed=seed)
+        save(synthesizer.voice.samples_dir / f"sentence-{number}.wav", utterance.wave, utterance.sample_rate)
+    return comparison(utterances)
+
+
+def compare_vocoders(voice: Voice, text: str, *, run: str, checkpoint: str, seed: int = 0) -> Markup:
+    """One text, painted once and made audible by each vocoder in turn."""
+    from ..synthesize import Synthesizer
+
+    utterances = {}
+    for name in COMPARED_VOCODERS:
+        synthesizer = Synthesizer.open(voice, run=run, checkpoint=checkpoint, vocoder=name)
+        utterances[name] = synthesizer.say(text, seed=seed)
+    return comparison(utterances)
+
+
+def compare_checkpoints(voice: Voice, text: str, *, run: str, vocoder: str, seed: int = 0) -> Markup:
+    """One text said by the first, a middle and the last checkpoint that a training has kept, and by the best."""
+    from ..synthesize import Synthesizer
+
+    utterances = {}
+    for checkpoint in chosen_checkpoints(voice, run):
+        synthesizer = Synthesizer.open(voice, run=run, checkpoint=checkpoint, vocoder=vocoder)
+        utterances[checkpoint] = synthesizer.say(text, takes=1, seed=seed)
+    return comparison(utterances)
+
+
+def chosen_checkpoints(voice: Voice, run: str) -> tuple[str, ...]:
+    """Names of the first, the middle and the last checkpoint of a run, without repeats, and "best"."""
+    names = sorted(path.stem for path in (voice.run_dir(run) / "checkpoints").glob("step-*.pt"))
+    picked = [names[0], names[len(names) // 2], names[-1]] if names else []
+    return (*dict.fromkeys(picked), "best")
 
 
 class SpeakingBox(Panel):
@@ -74,7 +112,7 @@ class SpeakingBox(Panel):
 
             with self.working():
                 self.utterance = self.synthesizer.say(line.value, seed=seed.value)
-                figure = picture(plots.alignment(self.utterance.alignment, self.utterance.symbols))
+                figure = picture(plots.alignment(self.utterance.alignment, symbols=self.utterance.symbols))
                 view.value = said(self.utterance)._repr_html_() + figure._repr_html_()
                 self.say("Another seed says it a little differently.")
 

@@ -39,6 +39,7 @@ class TakePanel(Panel):
         self.voice, self.prompts = voice, prompts
         self.problem = ""  # what went wrong while bringing in the folder, one line
         self._at = 1  # number of the prompt that is shown
+        self._seconds: ipywidgets.FloatSlider | None = None  # how long to record; None without a microphone
         if takes_from:
             self.bring(takes_from)
 
@@ -67,8 +68,8 @@ class TakePanel(Panel):
 
     def html(self) -> str:
         rows = [(clip.id, clip.prompt, clip.take, _verdict(clip)) for clip in self.recorded]
-        lines = [f"<p>{html.escape(self.summary())}</p>", table(rows, heading=("clip", "prompt", "take", "checks"))._repr_html_()]
-        return "".join(lines)
+        shown = table(rows, heading=("clip", "prompt", "take", "checks"))
+        return f"<p>{html.escape(self.summary())}</p>{shown._repr_html_()}"
 
     def text(self) -> str:
         return self.summary()
@@ -115,7 +116,8 @@ class TakePanel(Panel):
         upload = ipywidgets.FileUpload(accept="audio/*", multiple=True, description="Bring files")
         upload.observe(self._uploaded, "value")
         folder = ipywidgets.Text(placeholder="a folder of sound files")
-        return ipywidgets.HBox([upload, folder, button("Bring folder", lambda: self._import(folder.value), icon="folder")])
+        bring = button("Bring folder", lambda: self._import(folder.value), icon="folder")
+        return ipywidgets.HBox([upload, folder, bring])
 
     def _move(self, by: int) -> None:
         self._slider.value = min(max(self._slider.value + by, 1), len(self.prompts))
@@ -132,7 +134,7 @@ class TakePanel(Panel):
         self._prompt.value = (
             f'<div style="font-size:1.4em;line-height:1.5;margin:.4em 0;max-width:36em">{html.escape(prompt)}</div>'
         )
-        if hasattr(self, "_seconds"):
+        if self._seconds is not None:
             self._seconds.value = round(len(prompt.split()) / WORDS_PER_SECOND + SPARE_SECONDS, 1)
         with self.working():
             self._show_take()

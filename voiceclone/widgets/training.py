@@ -113,7 +113,7 @@ class TrainingView:
 
         self._put_figure("alignment", plots.alignment(preview.alignment))
         mel_true = preview.mel_true if preview.mel_true is not None else preview.mel_predicted
-        self._put_figure("mels", plots.mel_comparison(preview.mel_predicted, mel_true))
+        self._put_figure("mels", plots.mel_comparison(mel_true, preview.mel_predicted))
         label = f"step {preview.step}: {preview.text}"
         self._put("sound", player(preview.wave, preview.sample_rate, label=label))
 

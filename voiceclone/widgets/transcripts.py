@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from ..transcribe import accept, correct, reject, word_differences
+from ..transcribe import accept, correct, reject, word_differences, word_error_rate
 from ..voice import Clip, Voice
 from .panel import Markup, Panel, button, table
 from .players import play
@@ -21,7 +21,7 @@ _MARKS = {  # how a word that differs is shown; struck out = in the prompt only,
 
 
 def differences(prompt: str, heard: str) -> Markup:
-    """The prompt with what was heard marked in it: words struck out were not heard, underlined ones were not asked for."""
+    """The prompt with what was heard marked in it: struck out = not heard, underlined = heard and not asked for."""
     words = []
     for word in word_differences(prompt, heard):
         pattern = _MARKS.get(word.kind, "{reference}")
@@ -36,6 +36,17 @@ class TranscriptTable(Panel):
         self.voice = voice
 
     @property
+    def accepted(self) -> tuple[Clip, ...]:
+        """The clips that training may use."""
+        return tuple(clip for clip in self.voice.clips if clip.take and clip.state == "accepted")
+
+    @property
+    def word_error_rate(self) -> float:
+        """Of what was heard against the prompts, over all clips that were heard: 0 is every word as on the sheet."""
+        heard = [clip for clip in self.voice.clips if clip.heard]
+        return word_error_rate([clip.prompt for clip in heard], [clip.heard for clip in heard])
+
+    @property
     def doubtful(self) -> tuple[Clip, ...]:
         """The clips that somebody should look at."""
         return tuple(clip for clip in self.voice.clips if clip.state == "review")
@@ -47,8 +58,7 @@ class TranscriptTable(Panel):
 
     def text(self) -> str:
         clips = [clip for clip in self.voice.clips if clip.take]
-        accepted = sum(clip.state == "accepted" for clip in clips)
-        return f"{len(clips)} transcripts: {accepted} accepted, {len(self.doubtful)} to look at."
+        return f"{len(clips)} transcripts: {len(self.accepted)} accepted, {len(self.doubtful)} to look at."
 
     def build(self) -> ipywidgets.Widget:
         import ipywidgets

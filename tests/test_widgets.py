@@ -1,0 +1,309 @@
+"""The notebooks' panels: what they show with and without a browser, and what their controls do to a voice folder."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import soundfile
+
+from voiceclone import Voice, VoiceCloneError, widgets
+from voiceclone.voice import CONSENT_STATEMENT
+from voiceclone.widgets.panel import HEADLESS_VARIABLE
+from voiceclone.widgets.takes import uploaded_files
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def recorded(voice, sample_takes):
+    """A voice with three takes."""
+    from voiceclone.record import import_takes
+
+    import_takes(voice, [sample_takes / f"{number:04d}-1.flac" for number in (1, 2, 3)])
+    return voice
+
+
+def find(widget, kind, text=""):
+    """The first widget of a kind, and with this description, in a tree of them."""
+    if type(widget).__name__ == kind and text in getattr(widget, "description", ""):
+        return widget
+    found = (find(child, kind, text) for child in getattr(widget, "children", ()))
+    return next((one for one in found if one is not None), None)
+
+
+# Showing --------------------------------------------------------------------------------------------------------------
+
+
+def test_headless_panels_show_a_table_and_make_no_widgets(recorded, monkeypatch):
+    monkeypatch.setenv(HEADLESS_VARIABLE, "1")
+    panel = widgets.TakePanel(recorded)
+    bundle = panel._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert "widget" not in vars(panel)
+    assert bundle["text/html"].count("<tr>") == 1 + 3  # heading and three takes
+
+
+def test_panels_in_a_browser_carry_the_widget_and_the_table_beside_it(recorded, monkeypatch):
+    monkeypatch.setenv(HEADLESS_VARIABLE, "0")
+    bundle = widgets.TakePanel(recorded)._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html", WIDGET_VIEW}
+    assert bundle["text/plain"].startswith("3 of 25 prompts recorded")
+
+
+def test_a_process_without_a_kernel_is_headless(monkeypatch):
+    monkeypatch.delenv(HEADLESS_VARIABLE, raising=False)
+    assert widgets.headless()
+
+
+def test_texts_of_panels_are_stable_from_run_to_run(recorded):
+    makers = (widgets.TakePanel, widgets.TranscriptTable, widgets.CleanPreview)
+    for make in makers:
+        assert repr(make(recorded)) == repr(make(recorded))
+        assert " at 0x" not in repr(make(recorded))
+
+
+def test_tables_escape_what_they_are_given():
+    shown = widgets.table([("name", "<script>alert(1)</script>")])
+    assert "<script>" not in shown._repr_html_()
+    assert "&lt;script&gt;" in shown._repr_html_()
+
+
+def test_tables_are_made_of_rows_of_dicts_or_of_one_dict():
+    assert repr(widgets.table([{"id": "0001", "s": 2.5}])) == "id  s\n0001  2.5"
+    assert repr(widgets.table({"clips": 3, "minutes": 1.23456})) == "clips  3\nminutes  1.235"
+    assert repr(widgets.table([])) == "nothing yet"
+
+
+def test_facts_lists_a_records_fields_without_arrays():
+    @dataclass
+    class Record:
+        word_error_rate: float = 1 / 3
+        problems: tuple = ()
+        wave: object = None
+
+    shown = repr(widgets.facts(Record(wave=np.zeros(9))))
+    assert shown.splitlines() == ["word error rate  0.3333", "problems  none"]
+
+
+def test_a_player_holds_the_same_sound():
+    rate = 16000
+    wave = (0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)).astype(np.float32)
+    html = widgets.player(wave, rate, label="a <tone>")._repr_html_()
+    data = re.search(r"base64,([^\"]+)", html)[1]
+    heard, heard_rate = soundfile.read(io.BytesIO(base64.b64decode(data)))
+    assert heard_rate == rate
+    assert np.abs(heard - wave).max() < 1e-4
+    assert "a &lt;tone&gt;" in html
+
+
+def test_a_player_of_a_high_rate_is_brought_down_to_half_the_bytes():
+    html = widgets.player(np.zeros(48000, np.float32), 48000)._repr_html_()
+    data = re.search(r"base64,([^\"]+)", html)[1]
+    assert soundfile.info(io.BytesIO(base64.b64decode(data))).samplerate == 22050
+
+
+# Consent --------------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_agrees_by_running_the_cell(tmp_path):
+    form = widgets.ConsentForm(tmp_path / "alice")
+    assert form.voice is None
+    assert not (tmp_path / "alice").exists()
+    assert "nobody yet" in form.text()
+    assert CONSENT_STATEMENT in form.text()
+
+
+def test_the_form_needs_both_the_tick_and_the_name(tmp_path):
+    form = widgets.ConsentForm(tmp_path / "alice")
+    press = find(form.widget, "Button", "Make the voice").click
+    find(form.widget, "Text", "I am").value = "Alice Example"
+    press()
+    assert form.voice is None
+    assert "Tick the box" in form.message.value
+    find(form.widget, "Checkbox").value = True
+    press()
+    assert Voice.open(tmp_path / "alice").consent.who == "Alice Example"
+
+
+def test_the_form_without_a_name_says_what_is_missing(tmp_path):
+    form = widgets.ConsentForm(tmp_path / "alice")
+    find(form.widget, "Checkbox").value = True
+    find(form.widget, "Button", "Make the voice").click()
+    assert form.voice is None
+    assert "consent" in form.message.value
+
+
+def test_a_name_given_as_a_parameter_makes_the_voice_once(tmp_path):
+    first = widgets.ConsentForm(tmp_path / "alice", who_agrees="Alice Example")
+    again = widgets.ConsentForm(tmp_path / "alice", who_agrees="Somebody Else")
+    assert again.voice.consent == first.voice.consent
+
+
+# Takes ----------------------------------------------------------------------------------------------------------------
+
+
+def test_takes_from_a_folder_come_in_at_once(voice, sample_takes, tmp_path):
+    for number in (1, 2):
+        name = f"{number:04d}-1.flac"
+        (tmp_path / "own").mkdir(exist_ok=True)
+        (tmp_path / "own" / name).write_bytes((sample_takes / name).read_bytes())
+    panel = widgets.TakePanel(voice, takes_from=tmp_path / "own")
+    assert [clip.id for clip in panel.recorded] == ["0001", "0002"]
+    assert panel.missing == tuple(range(3, 26))
+
+
+def test_one_bad_file_in_a_folder_is_named_and_the_good_ones_are_in(voice, sample_takes, tmp_path):
+    (tmp_path / "0001-1.flac").write_bytes((sample_takes / "0001-1.flac").read_bytes())
+    (tmp_path / "0002-1.wav").write_text("no sound")
+    panel = widgets.TakePanel(voice, takes_from=tmp_path)
+    assert [clip.id for clip in panel.recorded] == ["0001"]
+    assert "0002-1.wav" in panel.summary()
+
+
+def test_an_uploaded_file_becomes_a_take_of_the_prompt_in_view(voice, sample_takes):
+    panel = widgets.TakePanel(voice)
+    find(panel.widget, "IntSlider").value = 4
+    content = memoryview((sample_takes / "0004-1.flac").read_bytes())
+    panel._uploaded({"new": ({"name": "memo.flac", "content": content},)})
+    assert [clip.id for clip in panel.recorded] == ["0004"]
+    assert "<audio" in panel._view.value
+
+
+def test_an_uploaded_file_that_is_no_sound_is_said_in_the_panel(voice):
+    panel = widgets.TakePanel(voice)
+    assert panel.widget
+    panel._uploaded({"new": ({"name": "memo.wav", "content": b"text"},)})
+    assert not panel.recorded
+    assert "0001-1.wav" in panel.message.value
+
+
+def test_uploads_of_both_ipywidgets_generations_are_read():
+    seven = {"a.wav": {"metadata": {}, "content": b"12"}}
+    eight = ({"name": "a.wav", "content": memoryview(b"12")},)
+    assert uploaded_files(seven) == uploaded_files(eight) == [("a.wav", b"12")]
+
+
+# Transcripts ----------------------------------------------------------------------------------------------------------
+
+
+def test_text_written_into_the_table_is_kept_by_hand(recorded):
+    panel = widgets.TranscriptTable(recorded)
+    find(panel.widget, "Text").value = "What I really said."
+    clip = recorded.clip("0001")
+    assert (clip.transcript, clip.source, clip.state) == ("What I really said.", "hand", "accepted")
+
+
+def test_text_that_cannot_be_spoken_is_refused_in_the_table(recorded):
+    before = recorded.clip("0001").transcript
+    panel = widgets.TranscriptTable(recorded)
+    find(panel.widget, "Text").value = "Hello \N{GRINNING FACE}"
+    assert recorded.clip("0001").transcript == before
+    assert panel.message.value
+
+
+def test_leaving_out_and_accepting_change_the_state(recorded):
+    panel = widgets.TranscriptTable(recorded)
+    find(panel.widget, "Button", "Leave out").click()
+    assert recorded.clip("0001").state == "rejected"
+    find(panel.widget, "Button", "Accept").click()
+    assert recorded.clip("0001").state == "accepted"
+
+
+def test_differences_mark_what_was_not_heard_and_what_was_added():
+    html = widgets.differences("the cat sat", "the dog sat down")._repr_html_()
+    assert re.sub(r' style="[^"]*"', "", html) == "the <del>cat</del> <ins>dog</ins> sat <ins>down</ins>"
+
+
+def test_the_word_error_rate_counts_what_was_heard_against_the_prompts(voice):
+    from voiceclone import Clip
+
+    voice.update(Clip("0001", prompt="one two three four", heard="one two three five"))
+    voice.update(Clip("0002", prompt="nobody heard this"))
+    assert widgets.TranscriptTable(voice).word_error_rate == pytest.approx(0.25)
+
+
+# Cleaning -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_sliders_of_the_preview_say_what_cleaning_will_use(recorded):
+    panel = widgets.CleanPreview(recorded)
+    before = panel.config
+    find(panel.widget, "FloatSlider", "loudness").value = -20.0
+    assert panel.config == replace(before, target_lufs=-20.0)
+    assert panel.widget.children[-1].value.count("<audio") == 2
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """A training record without a preview."""
+
+    step: int
+    epoch: int = 0
+    loss: float = 1.0
+    mel_loss: float = 0.5
+    gate_loss: float = 0.3
+    attention_loss: float = 0.2
+    learning_rate: float = 1e-3
+    seconds: float = 61.0
+    validation: dict | None = None
+    preview: object = None
+
+
+class Training:
+    """Stands for `train`: counts its steps and notes that it was closed."""
+
+    def __init__(self, on_step=lambda step: None):
+        self.closed, self.on_step = False, on_step
+
+    def steps(self, count):
+        try:
+            for step in range(1, count + 1):
+                self.on_step(step)
+                yield Record(step)
+        finally:
+            self.closed = True
+
+
+def test_the_view_follows_training_to_its_end():
+    view, training = widgets.TrainingView(), Training()
+    view.watch(training.steps(5))
+    assert (view.last.step, view.stopped, training.closed) == (5, False, True)
+    assert repr(view).startswith("step 5  epoch 0  loss 1.000")
+    assert "1:01 min" in repr(view)
+
+
+def test_the_stop_button_ends_training_after_the_step_and_closes_it():
+    view = widgets.TrainingView()
+    training = Training(lambda step: view.stop() if step == 3 else None)
+    view.watch(training.steps(100))
+    assert (view.last.step, view.stopped, training.closed) == (3, True, True)
+
+
+def test_an_interrupt_ends_training_and_closes_it():
+    def interrupt(step):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    view, training = widgets.TrainingView(), Training(interrupt)
+    view.watch(training.steps(100))
+    assert (view.last.step, view.stopped, training.closed) == (2, True, True)
+
+
+def test_errors_of_training_are_not_hidden():
+    def fail(step):
+        raise VoiceCloneError("the loss is not a number")
+
+    with pytest.raises(VoiceCloneError, match="not a number"):
+        widgets.TrainingView().watch(Training(fail).steps(3))
+
+
+def test_nothing_left_to_train_is_said():
+    assert "Nothing left" in repr(widgets.TrainingView().watch(iter(())))

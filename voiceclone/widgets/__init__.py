@@ -1,0 +1,44 @@
+"""What the notebooks show: panels, tables, players, the training view. Nothing but notebooks imports it."""
+
+from __future__ import annotations
+
+from .cleaning import CleanPreview
+from .consent import ConsentForm
+from .evaluation import evaluated, measures_table, sentences_table
+from .machine import machine
+from .panel import Markup, Panel, bullets, facts, headless, table
+from .players import picture, play, player, side_by_side
+from .speaking import SpeakingBox, compare_checkpoints, compare_vocoders, comparison, read_aloud, said
+from .takes import TakePanel, take_picture
+from .training import TrainingView
+from .transcripts import TranscriptTable, differences
+
+__all__ = [
+    "CleanPreview",
+    "ConsentForm",
+    "Markup",
+    "Panel",
+    "SpeakingBox",
+    "TakePanel",
+    "TrainingView",
+    "TranscriptTable",
+    "bullets",
+    "compare_checkpoints",
+    "compare_vocoders",
+    "comparison",
+    "differences",
+    "evaluated",
+    "facts",
+    "headless",
+    "machine",
+    "measures_table",
+    "picture",
+    "play",
+    "player",
+    "read_aloud",
+    "said",
+    "sentences_table",
+    "side_by_side",
+    "table",
+    "take_picture",
+]

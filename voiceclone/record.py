@@ -59,7 +59,7 @@ def add_take(
     """
     row = _row(voice, clip_id, prompt)
     path = save(voice.next_take_path(clip_id), np.clip(wave, -1.0, 1.0), sample_rate)
-    voice.update(_chosen(voice, row))
+    _enter(voice, [_chosen(voice, row)])
     return _report(path, row.prompt)
 
 
@@ -71,7 +71,7 @@ def choose_take(voice: Voice, clip_id: str, take_name: str) -> TakeReport:
     row = _row(voice, clip_id)
     path = voice.takes_dir / take_name
     report = _report(path, row.prompt)
-    voice.update(_with_take(row, path, report))
+    _enter(voice, [_with_take(row, path, report)])
     return report
 
 
@@ -172,12 +172,12 @@ def import_takes(
     try:
         failures = _bring_in(voice, files, ids, landed)
     finally:  # whatever stops the import, the takes that are in are entered
-        rows = {row.id: _entered(voice, row, before) for row in rows}
-        voice.update(*rows.values())
+        _enter(voice, [_settled(voice, row, before) for row in rows])
     if failures:
         listed = "\n".join(f"- {file.name}: {why}" for file, why in failures.items())
         raise AudioError(f"{len(failures)} of {len(files)} files could not be imported, the others are in:\n{listed}")
-    return tuple(_report(landed[file], rows[landed[file].name[:4]].prompt) for file in files)
+    prompt_of = {row.id: row.prompt for row in rows}
+    return tuple(_report(landed[file], prompt_of[landed[file].name[:4]]) for file in files)
 
 
 def _bring_in(voice: Voice, files: list[Path], ids: list[str], landed: dict[Path, Path]) -> dict[Path, str]:
@@ -303,7 +303,15 @@ def _prompted(row: Clip, prompt: str) -> Clip:
     return row if row.prompt == prompt else replace(row, prompt=prompt, take="")
 
 
-def _entered(voice: Voice, row: Clip, before: set[Path]) -> Clip:
+def _enter(voice: Voice, rows: list[Clip]) -> None:
+    """Put rows into the table; a clip that was made of another take must not stand for this one."""
+    voice.update(*rows)
+    for row in rows:
+        if not row.cleaned:
+            voice.clip_path(row.id).unlink(missing_ok=True)
+
+
+def _settled(voice: Voice, row: Clip, before: set[Path]) -> Clip:
     """The row with a take chosen when new ones came; what the user chose among old ones stays."""
     takes = set(voice.takes(row.id))
     if takes <= before and (not takes or voice.takes_dir / row.take in takes):

@@ -204,12 +204,11 @@ def _write(path: Path, tags: dict[str, list[str]]) -> None:
     """
     import taglib
 
-    with tempfile.TemporaryDirectory() as folder:
+    with atomic_path(path) as temporary, tempfile.TemporaryDirectory() as folder:
         copy = shutil.copyfile(path, Path(folder, path.name))
         with taglib.File(copy) as file:
             file.tags = tags
             file.save()
         if _read(copy) != tags:
             raise AudioError(f"{path}: TagLib could not write {', '.join(tags)}. Is the temporary folder full?")
-        with atomic_path(path) as temporary:
-            shutil.copyfile(copy, temporary)
+        shutil.copyfile(copy, temporary)

@@ -1,0 +1,77 @@
+"""Vocoders: from log-mel spectrogram to sound, behind one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import VoiceCloneError
+from .base import Vocoder
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["NAMES", "Vocoder", "load_vocoder", "vocode"]
+
+NAMES = ("hifigan", "griffin_lim")
+
+
+def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder:
+    """Make a vocoder ready to speak.
+
+    Parameters
+    ----------
+    name : str
+        ``"hifigan"``: the best sound; ``"griffin_lim"``: needs no weights, sounds hollow.
+    path : str or Path, optional
+        A HiFi-GAN generator (``g_02500000``); without it the authors' universal one is used.
+    device : str or torch.device
+        Where to compute.
+
+    Raises
+    ------
+    VoiceCloneError
+        If the name is unknown, or the vocoder takes no weights and some were given.
+    CheckpointError
+        If the weights are no HiFi-GAN generator.
+    """
+    if name == "hifigan":
+        from .hifigan import load_hifigan
+
+        return load_hifigan(path, device=device)
+    if name != "griffin_lim":
+        raise VoiceCloneError(f"There is no vocoder {name!r}. Choose one of: {', '.join(NAMES)}.")
+    if path is not None:
+        raise VoiceCloneError(f"griffin_lim has no weights to load from {path}. Leave the path out, or use hifigan.")
+    from .griffin_lim import GriffinLim
+
+    return GriffinLim()
+
+
+def vocode(vocoder: Vocoder, mel: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Speak one spectrogram of `voiceclone.audio.log_mel`, in time with it.
+
+    HiFi-GAN's frame t describes the sound around sample ``t * hop + hop / 2``, `log_mel`'s frame t the sound around
+    ``t * hop``. Fed with the latter it therefore says everything half a hop late, and nothing else changes. So the
+    conversion is exact on the side of the wave, where that half hop is cut off; shifting the frames instead
+    would mean to average neighbours, which blurs them.
+
+    Parameters
+    ----------
+    vocoder : Vocoder
+        From `load_vocoder`.
+    mel : np.ndarray or torch.Tensor, shape (n_mels, frames)
+        Frame t is centred on sample ``t * hop_length``.
+
+    Returns
+    -------
+    np.ndarray, shape ((frames - 1) * hop_length,)
+        float32 at ``vocoder.audio.sample_rate``; sample ``t * hop_length`` belongs to frame t.
+    """
+    import torch
+
+    mel = torch.as_tensor(mel)
+    samples = (mel.shape[-1] - 1) * vocoder.audio.hop_length
+    wave = vocoder(mel.unsqueeze(0))[0].numpy()
+    return wave[vocoder.frame_delay : vocoder.frame_delay + samples]

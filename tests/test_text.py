@@ -149,7 +149,7 @@ def test_nothing_to_say_is_an_error(written):
 @pytest.mark.parametrize(("word", "phones"), {
     "hello": "HH AH0 L OW1", "Don't": "D OW1 N T", "live": "L IH1 V", "'tis": "T IH1 Z",  # listed
     "GPU": "JH IY2 P IY2 Y UW1", "GPUs": "JH IY2 P IY2 Y UW1 Z", "NASA": "N AE1 S AH0", "mp": "EH2 M P IY1",
-    "voiceclone": "V OY1 S K L OW2 N", "GitHubs": "G IH1 T HH AH0 B Z", "OpenAI": "OW1 P AH0 N EY2 AY2",
+    "voiceclone": "V OY1 S K L OW2 N", "GitHubs": "G IH1 T HH AH0 B Z", "OpenAI's": "OW1 P AH0 N EY2 AY2 Z", "CEO's": "S IY1 IY2 OW1 Z", "GPU's": "JH IY2 P IY2 Y UW1 Z",
     "snuggling": "S N AH1 G AH0 L IH0 NG", "dogs'": "D AO1 G Z", "laptop's": "L AE1 P T AA2 P S",
     "unfriend": "AH2 N F R EH1 N D", "texted": "T EH1 K S T IH0 D", "vlogger's": "",
 }.items())

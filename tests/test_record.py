@@ -92,6 +92,12 @@ def test_a_real_take_passes(sample_takes):
     assert check_take(wave, rate, PROMPTS[0]).ok
 
 
+def test_the_sample_voices_clipped_take_is_found_and_its_retake_is_chosen(voice, sample_takes):
+    bad, good = import_takes(voice, [sample_takes / "0009-1.flac", sample_takes / "0009-2.flac"])
+    assert "clipped" in kinds(bad) and good.ok
+    assert (voice.clip("0009").take, voice.clip("0009").state) == ("0009-2.wav", "accepted")
+
+
 # Importing
 
 

@@ -225,7 +225,8 @@ def clean(
             if progress:
                 progress(len(clips) - len(todo) + len(rows), len(clips))
     finally:  # whatever stops it, what is done need not be done again
-        voice.update(*rows)
+        if rows:
+            voice.update(*rows)
     return tuple(results.values())
 
 

@@ -135,4 +135,4 @@ def _bounds(frames: np.ndarray, noise: float, loud: float) -> tuple[float, float
         return 0.0, 0.0
     gaps = np.maximum(begins[:, None] - ends[None, long], begins[None, long] - ends[:, None])  # (runs, long runs)
     speech = gaps.min(axis=1) < CLICK_DISTANCE_SECONDS / HOP_SECONDS  # negative for the long runs themselves
-    return begins[speech][0] * HOP_SECONDS, (ends[speech][-1] - 1) * HOP_SECONDS + FRAME_SECONDS
+    return float(begins[speech][0] * HOP_SECONDS), float((ends[speech][-1] - 1) * HOP_SECONDS + FRAME_SECONDS)

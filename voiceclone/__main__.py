@@ -195,6 +195,13 @@ def _value(text: str) -> Any:
         return text
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that there are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class _Parameter(argparse.Action):
     """Collects ``-p name value``."""
 
@@ -212,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
     def verb(function: Any, *, voice: bool = True) -> Any:
         added = verbs.add_parser(
             function.__name__, help=function.__doc__, description=function.__doc__,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
         )  # fmt: skip
         added.set_defaults(function=function)
         if voice:
@@ -251,8 +258,10 @@ def _run_options(added: argparse.ArgumentParser) -> None:
 
 def _train_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--preset", choices=("small", "full"), default="small", help="size of the model")
-    added.add_argument("--minutes", type=_positive, help="stop after so many minutes in all")
-    added.add_argument("--steps", type=int, help="stop after so many steps in all")
+    added.add_argument(
+        "--minutes", type=_positive, help="stop after so many minutes in all (default: no limit)"
+    )
+    added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--run", default="main", help="name of the training run")
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where the run stopped")  # fmt: skip
@@ -269,7 +278,7 @@ def _pretrain_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("corpus", type=Path, metavar="CORPUS", help="folder with metadata.csv and sounds")
     added.add_argument("--out", type=Path, default=Path("data/base"), help="where the base is written")
     added.add_argument("--minutes", type=_positive, default=150.0, help="minutes of training in all")
-    added.add_argument("--steps", type=int, help="stop after so many steps in all")
+    added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--seed", type=int, default=1234, help="of everything random")
 
 

@@ -1,0 +1,142 @@
+"""The command line: its verbs, their defaults, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from voiceclone import __main__ as cli
+from voiceclone import suite
+from voiceclone.__main__ import build_parser, main
+from voiceclone.suite import Progress
+
+VERBS = ("run", "train", "say", "evaluate", "pretrain", "export", "demo")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_and_its_defaults(verb, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([verb, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert left.value.code == 0
+    assert getattr(cli, verb).__doc__ in said
+    assert "None" not in said
+    for default in {"train": ("small", "main", "1234"), "say": ("best", "hifigan"), "run": ("00", "07")}.get(
+        verb, ()
+    ):
+        assert f"(default: {default})" in said
+
+
+def test_the_installed_command_is_this_one():
+    done = subprocess.run([sys.executable, "-m", "voiceclone", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(re.search(rf"^\s+{verb}\s", done.stdout, re.MULTILINE) for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["sing"], ["train"], ["train", "v", "--preset", "huge"], ["demo", "--minutes", "0"], ["run", "v", "-p", "x"],
+     ["export", "v", "--format", "rar"]],
+)  # fmt: skip
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert "usage: voiceclone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run --from 03", "export"])
+def test_a_voice_that_is_not_there_is_one_line_and_exit_1(verb, tmp_path, capsys):
+    name, *rest = verb.split()
+    assert main([name, str(tmp_path / "nobody"), *rest]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("voiceclone: There is no voice at") and said.count("\n") == 1
+
+
+def test_ctrl_c_is_said_and_exits_with_130(monkeypatch, capsys, voice):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(suite, "run", interrupted)
+    assert main(["run", str(voice.path)]) == 130
+    assert capsys.readouterr().err.startswith("voiceclone: interrupted")
+
+
+def test_run_hands_over_parameters_as_the_values_they_are(monkeypatch, voice):
+    given = {}
+
+    def fake(path, **options):
+        given.update(options, voice=path)
+        yield Progress("05_train", 1, 1, 1, 1, path=Path("x"))
+
+    monkeypatch.setattr(suite, "run", fake)
+    parameters = [
+        "-p",
+        "minutes",
+        "0.5",
+        "-p",
+        "preset",
+        "small",
+        "-p",
+        "takes_from",
+        "07 takes",
+        "-p",
+        "on",
+        "true",
+    ]
+    assert main(["run", str(voice.path), "--from", "02", "--to", "05", *parameters]) == 0
+    assert given["voice"] == voice.path and (given["first"], given["last"]) == ("02", "05")
+    assert given["parameters"] == {"minutes": 0.5, "preset": "small", "takes_from": "07 takes", "on": True}
+
+
+def test_demo_makes_the_sample_voice_with_consent_and_says_where_things_are(monkeypatch, tmp_path, capsys):
+    measures = dict(
+        word_error_rate=0.125, likeness=0.5, opinion_score=2.5, real_time_factor=0.25, failures=2, count=20
+    )
+
+    def fake(path, **options):
+        assert (
+            options["parameters"]["minutes"] == 2
+            and Path(options["parameters"]["takes_from"]).name == "takes"
+        )
+        (path / "samples").mkdir(exist_ok=True)
+        result = dict(voice=measures, natural=measures, rows=[], engine="whisper")
+        (path / "samples" / "evaluation.json").write_text(json.dumps(result))
+        yield Progress("00_start", 1, 8, 1, 1, path=path)
+
+    monkeypatch.setattr(suite, "run", fake)
+    for _ in range(2):
+        assert main(["demo", "--root", str(tmp_path), "--minutes", "2"]) == 0
+        said = capsys.readouterr().out
+        assert (
+            str(tmp_path / "sample" / "report.html") in said and str(tmp_path / "sample" / "samples") in said
+        )
+        assert re.search(r"words heard wrong, %\s+12.50\s+12.50", said)
+        assert re.search(r"sentences that failed\s+2", said)
+    assert "synthetic" in json.loads((tmp_path / "sample" / "voice.json").read_text())["consent"]["who"]
+
+
+def test_say_writes_the_file_and_reports_problems(monkeypatch, voice, tmp_path, capsys):
+    synthesize = pytest.importorskip("voiceclone.synthesize")
+    wave = np.zeros(22050, np.float32)
+    utterance = SimpleNamespace(
+        wave=wave, sample_rate=22050, duration=1.0, seconds_spent=0.5, problems=("it never stopped",)
+    )
+    speaker = SimpleNamespace(say=lambda text, seed: utterance)
+    monkeypatch.setattr(synthesize.Synthesizer, "open", lambda *_, **__: speaker)
+    assert main(["say", str(voice.path), "Hello.", "-o", str(tmp_path / "hello.wav")]) == 0
+    assert (tmp_path / "hello.wav").stat().st_size == 44 + 2 * 22050
+    caught = capsys.readouterr()
+    assert "1.0 s of speech" in caught.out and "it never stopped" in caught.err
+
+
+def test_training_goes_on_unless_told_otherwise():
+    parse = build_parser().parse_args
+    assert parse(["train", "v"]).resume and not parse(["train", "v", "--no-resume"]).resume

@@ -1,0 +1,70 @@
+"""Google Colab: whether this is it, and the user's Drive, where the voice outlives the machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .errors import UnavailableError
+
+DRIVE = Path("/content/drive")
+VOICES_ON_DRIVE = DRIVE / "MyDrive" / "voiceclone" / "voices"
+
+
+def is_colab() -> bool:
+    """Whether this Python runs on Google Colab."""
+    return "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
+
+
+def mount_drive() -> Path:
+    """Mount the user's Drive, which asks for their consent the first time.
+
+    Returns
+    -------
+    Path
+        The top folder of the Drive.
+
+    Raises
+    ------
+    UnavailableError
+        If this is not Colab, or the Drive was refused.
+    """
+    top = DRIVE / "MyDrive"
+    if top.is_dir():
+        return top
+    try:
+        from google.colab import drive
+
+        drive.mount(str(DRIVE))
+    except (ImportError, NotImplementedError) as error:
+        raise UnavailableError(
+            "There is no Google Drive to mount here. Give voice_path a folder that outlives this machine."
+        ) from error
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UnavailableError(
+            f"The Google Drive was not mounted ({error}). Run the cell again and allow it, or give voice_path an "
+            "absolute path on this machine (/content/...), which is lost when the machine goes."
+        ) from error
+    return top
+
+
+def voices_root() -> Path:
+    """Where voice folders lie: in the Drive on Colab, in ``voices`` here elsewhere."""
+    if not is_colab():
+        return Path("voices")
+    mount_drive()
+    VOICES_ON_DRIVE.mkdir(parents=True, exist_ok=True)
+    return VOICES_ON_DRIVE
+
+
+def home(voice_path: str | Path) -> Path:
+    """Where a notebook's voice lies: the path itself, but in the Drive if it is a relative one on Colab.
+
+    Parameters
+    ----------
+    voice_path : str or Path
+        As in the notebook's parameters; its last part is the voice's name.
+    """
+    path = Path(voice_path)
+    return voices_root() / path.name if is_colab() and not path.is_absolute() else path

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from .characters import fold
 from .numbers import cardinal, digits, number, ordinal, plural, roman, year
 
+
+def _alternatives(words: dict[str, str]) -> str:
+    return "|".join(sorted(words, key=len, reverse=True))
+
+
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<!\d)\.\d+"
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -43,11 +48,12 @@ _SUFFIXES = {"St": "street", "Dr": "drive", "Ave": "avenue", "Blvd": "boulevard"
 _ABBREVIATIONS = {
     "Jr": "junior", "Sr": "senior", "Inc": "incorporated", "Ltd": "limited", "Co": "company", "Corp": "corporation",
     "Esq": "esquire", "etc": "et cetera", "vs": "versus", "approx": "approximately", "dept": "department",
-    "Dept": "department", "est": "established", "min": "minutes", "max": "maximum", "misc": "miscellaneous",
+    "Dept": "department", "est": "established", "misc": "miscellaneous",
     "Univ": "university", "Ave": "avenue", "Blvd": "boulevard", "Rd": "road",
 }
 _NUMBERED = {"No": "number", "no": "number", "Fig": "figure", "fig": "figure", "Vol": "volume", "vol": "volume",
-             "Ch": "chapter", "ch": "chapter", "p": "page", "pp": "pages", "Sec": "section", "Eq": "equation"}
+             "Ch": "chapter", "ch": "chapter", "p": "page", "pp": "pages", "Sec": "section", "Eq": "equation",
+             "ext": "extension"}
 _DAYS = {"Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
          "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday"}
 _MONARCHS = (
@@ -55,11 +61,8 @@ _MONARCHS = (
     "Catherine|Peter|Paul|John|Benedict|Pius|Leo|Gregory|Napoleon|Ivan|Otto|Francis"
 )
 _CAPITALS = {"AI", "ID", "IT", "PE", "UN", "US"}  # read as letters although in small letters they are words
-_SHORTENED = r"(?<![A-Za-z'])'(?=(?:tis|twas|em|cause|til|bout|round)\b)"
-
-
-def _alternatives(words: dict[str, str]) -> str:
-    return "|".join(sorted(words, key=len, reverse=True))
+_SAME_SENTENCE = rf"{_alternatives(_DAYS)}|[ECMP][SD]?T\b|GMT|UTC"  # may follow "8 a.m." without a pause
+_SHORTENED = r"(?<![A-Za-z'])'(?=(?:[Tt]is|[Tt]was|em|cause|til|bout|round)\b)"
 
 
 def _date(month: int, day: str, written_year: str | None = None) -> str:
@@ -82,7 +85,8 @@ def _time(match: re.Match) -> str:
         said += f" and {cardinal(int(second))} second{'' if int(second) == 1 else 's'}"
     if half:
         said += f" {half[0].upper()} M"
-        said += "." if half.endswith(".") and re.match(r"\s*$|\s+[A-Z]", match.string[match.end():]) else ""
+        ends = re.match(rf"\s*$|\s+(?!{_SAME_SENTENCE})[A-Z]", match.string[match.end():])
+        said += "." if half.endswith(".") and ends else ""
     return said
 
 
@@ -175,6 +179,7 @@ def _numeral(match: re.Match) -> str:
 _Replacement = str | Callable[[re.Match], str]
 # In this order: what is longer or more special comes before what would take it apart.
 _RULES: tuple[tuple[str, _Replacement], ...] = (
+    (r"\d[\d,]{24,}", lambda m: f" {digits(m[0].replace(',', ''))} "),  # beyond any scale's name
     # addresses of the net
     (r"https?://(?:www\.)?|\bwww\.(?=\w)", ""),
     (r"(?<=\w)@(?=\w)", " at "),
@@ -198,7 +203,9 @@ _RULES: tuple[tuple[str, _Replacement], ...] = (
     (r"\b(?:[A-Za-z]\.){2,}", _initials),
     (r"(?<!\w)'?(\d0|1\d\d0|20\d0)s\b", _decade),
     # money
-    (rf"([$€£¥])\s?({_NUMBER})(?:\s?(bn|tn|[kKmMbB]|thousand|million|billion|trillion)\b)?", _money),
+    (rf"([$€£¥])({_NUMBER})\s?-{{1,2}}\s?(?=[$€£¥])", r"\1\2 to "),
+    (rf"([$€£¥])({_NUMBER})\s?-{{1,2}}\s?(?={_NUMBER})", r"\2 to \1"),
+    (rf"(?:\bUS)?([$€£¥])\s?({_NUMBER})(?:\s?(bn|tn|[kKmMbB]|thousand|million|billion|trillion)\b)?", _money),
     (rf"({_NUMBER})\s?¢", lambda m: _counted(int(m[1]), "cent") if m[1].isdigit() else f"{number(m[1])} cents"),
     # ranges, signs, ratios, telephone numbers
     (r"\b(\d{3})-(\d{3})-(\d{4})\b", lambda m: ", ".join(digits(part) for part in m.groups())),
@@ -210,6 +217,7 @@ _RULES: tuple[tuple[str, _Replacement], ...] = (
     # measures
     (r"\b(\d)'(\d{1,2})(?:\"|'')", lambda m: f"{cardinal(int(m[1]))} feet {cardinal(int(m[2]))}"),
     (rf"({_NUMBER})\s?({_UNIT})(?![A-Za-z'°])", _measure),
+    (r"\b(24|20|9|50)/(7|20|11|50)\b", lambda m: f"{cardinal(int(m[1]))} {cardinal(int(m[2]))}"),
     (r"(?<![\d/])(?:(\d+)\s+)?(\d+)/(\d+)(?![\d/])", _fraction),
     (r"\b(\d+)(?:,(\d{3}))*(?:st|nd|rd|th)\b", lambda m: ordinal(int(re.sub(r"\D", "", m[0])))),
     # titles and other abbreviations
@@ -245,7 +253,9 @@ _MARKS: tuple[tuple[str, _Replacement], ...] = (
     (r"(?<=[A-Za-z])-(?=[A-Za-z])", " "),
     (r"\s*-{2,}\s*|\s+-\s+", " - "),
     (r"(?<! )-|-(?! )", " "),
+    (r"(?:\s-)+(?=\s*(?:[!),.:;?]|$|\s-))|(?<=\()\s*-(?= )", ""),
     (r"\.{2,}(?=\s*[a-z])", ","),
+    (r"(?<=[a-z])\.(?=[A-Z][a-z])", ". "),
     (r"(?<=[A-Za-z])\.(?=[A-Za-z])", " dot "),
     (r"\s+", " "),
     (r" (?=[!),.:;?])|(?<=\() ", ""),
@@ -270,17 +280,19 @@ def _applied(rules: list[tuple[re.Pattern, _Replacement]], text: str) -> str:
 
 
 def _capitals(text: str) -> str:
-    """Write US as U S, but leave a text that shouts: there it may be "us"."""
-    if not re.search("[a-z]", text):
-        return text
-    return re.sub(r"\b[A-Z]{2}\b(?!')", lambda m: " ".join(m[0]) if m[0] in _CAPITALS else m[0], text)
+    """Read US as U S; but a text that SHOUTS (or comes from a recogniser without small letters) is made small."""
+    words = [word for word in re.findall(r"\b[A-Z]{2,}\b", text) if word not in _CAPITALS]
+    if len(words) > 1 and max(map(len, words)) > 3 and not re.search("[a-z]", text):
+        return text.lower()
+    return re.sub(r"\b[A-Z]{2}\b(?!['$])", lambda m: " ".join(m[0]) if m[0] in _CAPITALS else m[0], text)
 
 
 def normalise(text: str) -> str:
     """Write out in words what is not words, as an American reader says it.
 
     Numbers, ordinals, years, decades, dates, times, money, percentages, measures, fractions, roman numerals after
-    kings and chapters, titles, common abbreviations, signs and net addresses become words. Case is kept; the marks
+    kings and chapters, titles, common abbreviations, signs and net addresses become words. Case is kept, but of a
+    text all in capitals; the marks
     ``! ( ) , . : ; ?`` and a dash (" - ") are kept, of several together the strongest. Quotation marks, emphasis
     (``*``), trade marks and invisible characters are silent and left out; accents go (naïve is naive). Groups of
     phonemes ``{HH AW1}`` stay as they are. Normalising twice is normalising once.
@@ -308,5 +320,5 @@ def normalise(text: str) -> str:
     pieces = fold(text)
     groups = pieces[1::2]
     # "{}" holds the place of a group, so that rules and marks see their neighbours across it.
-    said = _applied(_COMPILED_MARKS, _applied(_COMPILED_RULES, _capitals(" {} ".join(pieces[::2]))))
-    return said.format(*groups)
+    plain = " ".join(" {} ".join(pieces[::2]).split())
+    return _applied(_COMPILED_MARKS, _applied(_COMPILED_RULES, _capitals(plain))).format(*groups)

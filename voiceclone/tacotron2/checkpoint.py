@@ -121,7 +121,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
             f"{path} is no plain file of weights, or would run code when opened, and is refused "
             f"({str(error).splitlines()[0]})."
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path} is torn or no checkpoint ({_first_line(error)}). Use an older one.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of weights.")

@@ -152,10 +152,10 @@ class Decoder(nn.Module):
         gate : torch.Tensor, shape (batch, steps)
         alignment : torch.Tensor, shape (batch, steps, symbols)
         """
-        groups = self._group(frames)  # (steps, batch, n_frames_per_step * n_mels)
+        groups = self.group(frames)  # (steps, batch, n_frames_per_step * n_mels)
         previous = torch.cat((torch.zeros_like(groups[:1]), groups[:-1]))
         memory = self.read(encoded, outside)
-        driven = F.linear(self.prenet(previous), memory.for_frames, memory.bias)  # (steps, batch, 4 * attention_rnn_dim)
+        driven = F.linear(self.prenet(previous), memory.for_frames, memory.bias)  # (steps, batch, 4 * rnn)
         state = self.initial_state(encoded).attention
         spoken, weights = [], []
         for step in driven:
@@ -166,7 +166,7 @@ class Decoder(nn.Module):
         decided = self._decoder_rnn_over_all(spoken)
         decided = F.dropout(decided, self.decoder_dropout, self.training)
         decided = torch.cat((decided, spoken[:, :, self.attention_rnn.hidden_size :]), 2)
-        mel = self._ungroup(self.linear_projection(decided))
+        mel = self.ungroup(self.linear_projection(decided))
         gate = self.gate_layer(decided).squeeze(2).t()  # (steps, batch) -> (batch, steps)
         return mel, gate, torch.stack(weights, 1)
 
@@ -202,13 +202,13 @@ class Decoder(nn.Module):
         output = StepOutput(self.linear_projection(decided), self.gate_layer(decided).squeeze(1), attention.weights)
         return DecoderState(attention, hidden, cell), output
 
-    def _group(self, mel: torch.Tensor) -> torch.Tensor:
+    def group(self, mel: torch.Tensor) -> torch.Tensor:
         """(batch, n_mels, frames) -> (steps, batch, n_frames_per_step * n_mels)."""
         batch, n_mels, frames = mel.shape
         steps = frames // self.n_frames_per_step
         return mel.transpose(1, 2).reshape(batch, steps, self.n_frames_per_step * n_mels).transpose(0, 1)
 
-    def _ungroup(self, groups: torch.Tensor) -> torch.Tensor:
+    def ungroup(self, groups: torch.Tensor) -> torch.Tensor:
         """(steps, batch, n_frames_per_step * n_mels) -> (batch, n_mels, frames)."""
         batch = groups.shape[1]
         return groups.transpose(0, 1).reshape(batch, -1, self.n_mels).transpose(1, 2)

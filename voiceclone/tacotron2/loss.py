@@ -33,7 +33,7 @@ class Losses:
 def tacotron_loss(
     model: Tacotron2, output: TacotronOutput, mels: torch.Tensor, attention: torch.Tensor | None, config: LossConfig
 ) -> Losses:
-    """Squared error of both mels, cross-entropy of the gate, cross-entropy of the attention; padding counts for nothing.
+    """Error of both mels, cross-entropy of gate and attention; padding counts for nothing.
 
     Parameters
     ----------

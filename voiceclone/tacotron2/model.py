@@ -31,7 +31,7 @@ class TacotronOutput:
     gate: torch.Tensor  # (batch, steps), logit of "this is the last step"
     alignment: torch.Tensor  # (batch, steps, symbols), attention weights
     mel_lengths: torch.Tensor  # (batch,), frames that belong to each text
-    stopped: torch.Tensor  # (batch,), False where max_steps ended the sentence and not the gate
+    stopped: torch.Tensor  # (batch,), False where the gate never fired
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Tacotron2(nn.Module):
             return encoded
         if speaker is None:
             raise VoiceCloneError(
-                f"This model speaks with many voices: give `speaker`, an embedding of (batch, {self.config.speaker_dim})."
+                f"This model speaks with many voices: give `speaker`, (batch, {self.config.speaker_dim})."
             )
         return encoded + F.softsign(self.speaker_projection(speaker)).unsqueeze(1)
 
@@ -144,6 +144,7 @@ class Tacotron2(nn.Module):
         speaker: torch.Tensor | None = None,
         gate_threshold: float = 0.5,
         window: AttentionWindow | None = None,
+        patience: int | None = None,
     ) -> TacotronOutput:
         """Speak: each frame is predicted from those the model has made itself.
 
@@ -159,6 +160,8 @@ class Tacotron2(nn.Module):
             Probability of the gate that ends a sentence.
         window : AttentionWindow or None
             Keeps the attention near the symbol being spoken; None lets it go anywhere.
+        patience : int or None
+            Steps on a text's last symbol after which it is over even though the gate is silent; None waits for the gate.
 
         Returns
         -------
@@ -169,18 +172,22 @@ class Tacotron2(nn.Module):
         memory = self.decoder.read(encoded, ~mask_from_lengths(text_lengths, text.shape[1]))
         state = self.decoder.initial_state(encoded)
         frames = encoded.new_zeros(len(text), self.config.n_mels * self.config.n_frames_per_step)
-        last_step = torch.full_like(text_lengths, max_steps)
+        over = torch.full_like(text_lengths, max_steps)  # the step that is each sentence's last
+        stopped = torch.zeros_like(text_lengths, dtype=torch.bool)
+        waited = torch.zeros_like(text_lengths)
         outputs = []
-        while len(outputs) < max_steps and (last_step == max_steps).any():
+        while len(outputs) < max_steps and (over == max_steps).any():
             outside = None if window is None else self._beyond(window, state.attention.weights, memory)
             state, output = self.decoder.step(state, frames, memory, outside)
             frames = output.frames
             outputs.append(output)
-            ends = (torch.sigmoid(output.gate) > gate_threshold) & (last_step == max_steps)
-            last_step = torch.where(ends & (len(outputs) < max_steps), len(outputs), last_step)
-        stopped = torch.sigmoid(torch.stack([o.gate for o in outputs], 1)).amax(1) > gate_threshold
-        mel = self.decoder._ungroup(torch.stack([o.frames for o in outputs]))
-        mel_lengths = last_step.clamp(max=len(outputs)) * self.config.n_frames_per_step
+            fires = (torch.sigmoid(output.gate) > gate_threshold) & (over == max_steps)
+            waited = waited + (output.weights.argmax(1) == text_lengths - 1)
+            ends = fires if patience is None else fires | (waited >= patience)
+            stopped = stopped | fires
+            over = torch.where(ends & (over == max_steps), len(outputs), over)
+        mel = self.decoder.ungroup(torch.stack([o.frames for o in outputs]))
+        mel_lengths = over * self.config.n_frames_per_step
         mel = mel * mask_from_lengths(mel_lengths, mel.shape[2]).unsqueeze(1)
         corrected = mel + self.postnet(mel)
         return TacotronOutput(

@@ -1,0 +1,210 @@
+"""From clips to batches: symbol ids, log-mels, and which symbol is spoken in each decoder step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from .audio import AudioConfig, load, log_mel
+from .errors import AlignmentError, TrainingError
+from .files import atomic_write
+from .text import to_ids
+from .voice import Clip, Voice
+
+DIAGONAL_WIDTH = 0.1  # of the text; how far from the diagonal a clip that could not be aligned may be attended
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip as training sees it."""
+
+    id: str
+    text: str
+    ids: np.ndarray  # (symbols,) int64
+    mel: torch.Tensor  # (n_mels, frames) log-mel
+    ends: np.ndarray | None  # (symbols,) frame at which each symbol ends; None where alignment failed
+    speaker: torch.Tensor | None = None  # (speaker_dim,)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples side by side, padded with zeros."""
+
+    text: torch.Tensor  # (batch, symbols)
+    text_lengths: torch.Tensor  # (batch,)
+    mels: torch.Tensor  # (batch, n_mels, frames)
+    mel_lengths: torch.Tensor  # (batch,)
+    attention: torch.Tensor  # (batch, steps, symbols), each step's time shared among the symbols spoken in it
+    speaker: torch.Tensor | None  # (batch, speaker_dim)
+
+    def to(self, device: str | torch.device) -> Batch:
+        """The same batch on a device."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if v is None else v.to(device, non_blocking=True) for v in values))
+
+
+def clip_example(clip_id: str, text: str, wave: np.ndarray, config: AudioConfig, speaker: torch.Tensor | None) -> Example:
+    """Make an example of a wave (samples,) at ``config.sample_rate`` and its text."""
+    from .align import align  # PocketSphinx, which a corpus whose times are known does without
+
+    ids = np.array(to_ids(text), dtype=np.int64)
+    try:
+        spans = align(wave, config.sample_rate, text).spans
+        ends = np.array([span.end for span in spans], dtype=np.float32) * config.frames_per_second
+    except AlignmentError:
+        ends = None
+    return Example(clip_id, text, ids, log_mel(wave, config)[0], ends, speaker)
+
+
+def voice_examples(
+    voice: Voice, config: AudioConfig, speaker: torch.Tensor | None, progress: Callable[[Clip], None] | None = None
+) -> list[Example]:
+    """Make examples of all of a voice's usable clips."""
+    examples = []
+    for clip in voice.usable():
+        wave, _ = load(voice.clip_path(clip.id), sample_rate=config.sample_rate)
+        examples.append(clip_example(clip.id, clip.transcript, wave, config, speaker))
+        if progress:
+            progress(clip)
+    return examples
+
+
+# Attention's truth ------------------------------------------------------------------------------------------------
+
+
+def attention_target(example: Example, n_frames_per_step: int) -> np.ndarray:
+    """Share of each decoder step's time that belongs to each symbol, (steps, symbols); rows sum to 1.
+
+    Frame t stands for the time from t - 1/2 to t + 1/2 hops. Where the clip could not be aligned, a band around the
+    diagonal stands in (Tachibana et al. 2018, "Efficiently trainable text-to-speech", section 4).
+    """
+    steps = -(-example.mel.shape[1] // n_frames_per_step)
+    edges = np.arange(steps + 1) * n_frames_per_step - 0.5  # in frames
+    if example.ends is None:
+        at_step = (np.arange(steps)[:, None] + 0.5) / steps
+        at_symbol = (np.arange(len(example.ids)) + 0.5) / len(example.ids)
+        target = np.exp(-0.5 * ((at_step - at_symbol) / DIAGONAL_WIDTH) ** 2)
+    else:
+        ends = np.maximum.accumulate(example.ends).astype(np.float64)
+        ends[-1] = max(ends[-1], edges[-1])  # whatever follows belongs to the last symbol
+        starts = np.concatenate(([edges[0]], ends[:-1]))
+        overlap = np.minimum(edges[1:, None], ends) - np.maximum(edges[:-1, None], starts)
+        target = np.maximum(overlap, 0)
+    return (target / np.maximum(target.sum(1, keepdims=True), 1e-8)).astype(np.float32)
+
+
+# Batches ----------------------------------------------------------------------------------------------------------
+
+
+def collate(examples: Sequence[Example], n_frames_per_step: int) -> Batch:
+    """Pad examples to the longest and stack them; frames become a multiple of `n_frames_per_step`."""
+    symbols = max(len(example.ids) for example in examples)
+    steps = max(-(-example.mel.shape[1] // n_frames_per_step) for example in examples)
+    count, n_mels = len(examples), examples[0].mel.shape[0]
+    text = torch.zeros(count, symbols, dtype=torch.long)
+    mels = torch.zeros(count, n_mels, steps * n_frames_per_step)
+    attention = torch.zeros(count, steps, symbols)
+    for row, example in enumerate(examples):
+        text[row, : len(example.ids)] = torch.from_numpy(example.ids)
+        mels[row, :, : example.mel.shape[1]] = example.mel
+        target = torch.from_numpy(attention_target(example, n_frames_per_step))
+        attention[row, : target.shape[0], : target.shape[1]] = target
+    return Batch(
+        text,
+        torch.tensor([len(example.ids) for example in examples]),
+        mels,
+        torch.tensor([example.mel.shape[1] for example in examples]),
+        attention,
+        None if examples[0].speaker is None else torch.stack([example.speaker for example in examples]),
+    )
+
+
+class Examples(Dataset):
+    """A list of examples, as torch's loader wants it."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+class LengthBuckets(Sampler[list[int]]):
+    """Endless batches of clips of similar length, in an order that depends on seed and step alone.
+
+    Each epoch shuffles all clips, sorts them by length within pools of some batches (so that little is padding) and
+    shuffles the batches. Resuming at a step gives the batches that would have come.
+    """
+
+    POOL = 16  # batches sorted together
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int, first_step: int = 0) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = min(batch_size, len(lengths))  # never zero batches, however few the clips
+        self.drop_last = False
+        self.seed = seed
+        self.first_step = first_step
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches until every clip has been seen once."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, skip = divmod(self.first_step, self.batches_per_epoch)
+        while True:
+            yield from self._epoch(epoch)[skip:]
+            epoch, skip = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(len(self.lengths))
+        pool = self.POOL * self.batch_size
+        pools = [order[at : at + pool] for at in range(0, len(order), pool)]
+        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
+        batches = [order[at : at + self.batch_size].tolist() for at in range(0, len(order), self.batch_size)]
+        return [batches[index] for index in rng.permutation(len(batches))]
+
+
+# The split --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which clips are learned from and which are only listened to."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if overlap := set(self.training) & set(self.validation):
+            raise TrainingError(f"Clips {', '.join(sorted(overlap))} are in training and validation at once.")
+
+
+def split_clips(ids: Sequence[str], path: Path, *, share: float = 0.08, seed: int = 1234) -> Split:
+    """Divide clips once and keep the division in `path`; clips that came later join the training.
+
+    Under 5 clips nothing is held out: each one is worth more in training.
+    """
+    known = Split((), ())
+    if path.exists():
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = Split(tuple(content["training"]), tuple(content["validation"]))
+    held_out = tuple(i for i in known.validation if i in ids)
+    if not path.exists() and len(ids) >= 5:
+        count = max(1, min(round(share * len(ids)), 50))
+        held_out = tuple(sorted(np.random.default_rng(seed).choice(sorted(ids), count, replace=False).tolist()))
+    split = Split(tuple(i for i in ids if i not in held_out), held_out)
+    if split != known:
+        with atomic_write(path, "w") as file:
+            json.dump({"training": split.training, "validation": split.validation}, file, indent=1)
+    return split

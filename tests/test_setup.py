@@ -9,11 +9,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from voiceclone import colab
+from voiceclone.errors import UnavailableError
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -152,6 +156,55 @@ def test_every_address_of_the_repository_is_the_projects():
 def test_the_package_itself_names_no_address():
     for path in package_files():
         assert REPOSITORY not in path.read_text(encoding="utf-8"), path
+
+
+# Colab ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drive(monkeypatch, tmp_path):
+    """A stand-in for Colab: `google.colab.drive` that mounts a folder, and counts how often it is asked."""
+    asked = []
+
+    def mount(place):
+        asked.append(place)
+        (Path(place) / "MyDrive").mkdir(parents=True)
+
+    module = types.ModuleType("google.colab")
+    module.drive = types.SimpleNamespace(mount=mount)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    monkeypatch.setattr(colab, "DRIVE", tmp_path / "drive")
+    monkeypatch.setattr(colab, "VOICES_ON_DRIVE", tmp_path / "drive" / "MyDrive" / "voiceclone" / "voices")
+    return types.SimpleNamespace(asked=asked, module=module.drive)
+
+
+def test_on_colab_a_relative_voice_lies_in_the_drive_which_is_mounted_once(drive, tmp_path):
+    voices = tmp_path / "drive" / "MyDrive" / "voiceclone" / "voices"
+    assert colab.home("../voices/alice") == colab.home("alice") == voices / "alice"
+    assert voices.is_dir() and len(drive.asked) == 1
+
+
+def test_on_colab_an_absolute_path_needs_no_drive(drive):
+    assert colab.home("/content/voices/alice") == Path("/content/voices/alice")
+    assert drive.asked == []
+
+
+def test_a_refused_drive_says_what_to_do(drive):
+    def refuse(place):
+        raise ValueError("mount failed")
+
+    drive.module.mount = refuse
+    with pytest.raises(UnavailableError, match="mount failed.*Run the cell again"):
+        colab.home("alice")
+
+
+def test_elsewhere_a_voice_lies_where_it_was_said(monkeypatch):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    assert colab.home("../voices/alice") == Path("../voices/alice")
+    with pytest.raises(UnavailableError, match="no Google Drive"):
+        colab.mount_drive()
 
 
 # Make -------------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_a_failing_cell_is_named_with_its_reason(tmp_path, voice):
     )
     write_notebook(tmp_path, "04_never", "voice_path = '.'", "open(voice_path + '/never', 'w')")
     with pytest.raises(
-        VoiceCloneError, match=r"03_bad stopped in cell 4: the clips are empty .*--from 03"
+        VoiceCloneError, match=r"03_bad stopped in cell 4: the clips are empty\. The executed .*--from 03"
     ) as raised:
         list(run(voice.path, folder=tmp_path))
     assert not (voice.path / "never").exists()
@@ -255,8 +255,9 @@ def test_report_lists_every_clip_with_its_sound(sample_voice, tmp_path):
     copy = Voice.open(tmp_path / "Sample")
     copy.update(replace(copy.clips[0], state="review", checks="clipped"))
     page = Page(write_report(copy).read_text(encoding="utf-8"))
-    assert {f"clips/{clip.id}.wav" for clip in copy.clips} <= set(page.sounds)
-    assert all(clip.transcript in page.words for clip in copy.clips)
+    assert set(page.sounds) == {f"clips/{clip.id}.wav" for clip in sample_voice.usable()}
+    assert len(page.sounds) == 5
+    assert all((clip.transcript or clip.prompt) in page.words for clip in copy.clips)
     assert "review" in page.words and "clipped" in page.words
     assert len(page.images) == 2
 

@@ -30,7 +30,9 @@ DEMO_MINUTES = (
 
 def run(options: argparse.Namespace) -> None:
     """Run the notebooks on a voice and write its report."""
-    _run_notebooks(options.voice, first=options.first, last=options.last, parameters=dict(options.parameters))
+    _run_notebooks(
+        options.voice, first=options.first, last=options.last, parameters=dict(options.parameters or ())
+    )
     print(f"report: {options.voice / 'report.html'}")
 
 
@@ -206,7 +208,7 @@ class _Parameter(argparse.Action):
     """Collects ``-p name value``."""
 
     def __call__(self, parser: Any, options: Any, values: Any, flag: Any = None) -> None:
-        setattr(options, self.dest, [*getattr(options, self.dest), (values[0], _value(values[1]))])
+        setattr(options, self.dest, [*(getattr(options, self.dest) or ()), (values[0], _value(values[1]))])
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -252,7 +254,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _run_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--from", dest="first", default="00", metavar="NN", help="first notebook")
     added.add_argument("--to", dest="last", default="07", metavar="NN", help="last notebook")
-    added.add_argument("-p", dest="parameters", nargs=2, action=_Parameter, default=[], metavar=("NAME", "VALUE"),
+    added.add_argument("-p", dest="parameters", nargs=2, action=_Parameter, metavar=("NAME", "VALUE"),
                        help="a notebook's parameter; may be repeated")  # fmt: skip
 
 

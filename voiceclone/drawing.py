@@ -29,7 +29,9 @@ def new_figure(height: float) -> Figure:
     """A white figure of the usual width; `height` in inches of 100 pixels."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), dpi=100, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
+    return figure
 
 
 def describe(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:

@@ -204,7 +204,7 @@ class _Execution:
         try:
             work.result()
         except PapermillExecutionError as error:
-            reason = f"{error.ename}: {error.evalue}".strip().splitlines()[-1]
+            reason = f"{error.ename}: {error.evalue}".strip().splitlines()[-1].rstrip(".") + "."
             raise VoiceCloneError(
                 f"Notebook {self.source.stem} stopped in cell {error.exec_count}: {reason} {again}"
             ) from error

@@ -24,7 +24,7 @@ test: $(VENV)/packages.done
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q --numprocesses auto --dist loadfile
 
 lab: $(VENV)/packages.done
-	@$(VENV)/bin/jupyter lab notebooks
+	@$(VENV)/bin/jupyter lab notebooks/00_start.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 $(VENV)/python.done:
 	@test -n "$(PYTHON)" || { echo "voiceclone needs Python 3.11, 3.12 or 3.13; python3 here is $$(python3 --version 2>&1)"; exit 1; }

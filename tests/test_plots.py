@@ -30,7 +30,7 @@ RESULT = SimpleNamespace(
 STEPS = [
     dict(
         step=step, mel_loss=2.0 / step, gate_loss=0.1, attention_loss=None, learning_rate=1e-3,
-        validation={"mel_loss": 1.0} if step == 10 else None,
+        validation={"mel": 1.0, "word_error_rate": 0.5} if step == 10 else {},
     )
     for step in range(1, 21)
 ]  # fmt: skip
@@ -120,8 +120,14 @@ def test_alignment_counts_steps_or_seconds():
 
 
 def test_losses_leave_out_what_was_not_measured_and_mark_held_out_points():
-    labels = [text.get_text() for text in plots.losses(STEPS).axes[0].get_legend().get_texts()]
-    assert labels == ["mel", "mel, held out", "gate"]
+    curves, heard, _ = plots.losses(STEPS).axes
+    assert [text.get_text() for text in curves.get_legend().get_texts()] == ["mel", "mel, held out", "gate"]
+    assert heard.lines[0].get_xydata().tolist() == [[10, 50]]
+    assert len(plots.losses(STEPS[:5]).axes) == 2
+
+
+def test_losses_may_be_drawn_before_the_first_step():
+    assert plots.losses([]).axes[0].lines[:] == []
 
 
 def test_rare_phonemes_are_marked_and_named():

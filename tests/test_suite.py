@@ -209,7 +209,15 @@ def trained(voice):
     folder = voice.run_dir("main")
     save(folder / "previews" / "step-000002.wav", wave)
     mel = np.zeros((80, 50), np.float32)
-    np.savez(folder / "previews" / "step-000002.npz", alignment=np.eye(20), mel_predicted=mel, mel_true=mel)
+    np.savez(
+        folder / "previews" / "step-000002.npz",
+        alignment=np.eye(3),
+        mel_predicted=mel,
+        mel_true=mel,
+        text="Hi.",
+        heard="high",
+        symbols=["@HH", "@AY1", "."],
+    )
     step = dict(
         mel_loss=1.0, gate_loss=0.1, attention_loss=0.5, learning_rate=1e-3, validation=None, seconds=90.0
     )
@@ -228,6 +236,7 @@ def test_report_shows_what_was_measured_and_carries_figures_and_sounds(trained):
     text = write_report(trained).read_text(encoding="utf-8")
     page = Page(text)
     assert "25 %" in page.words and "0.81" in page.words and "0.90" in page.words
+    assert "The recogniser heard: “high”" in page.words
     assert "A <b>bold</b> test." in page.words, "text is escaped, not run"
     assert len(page.images) == 4 and all(image["alt"] for image in page.images)
     assert all(image["src"].startswith("data:image/png;base64,") for image in page.images)

@@ -42,11 +42,13 @@ def train(options: argparse.Namespace) -> None:
     from .train import train as steps
 
     config = TrainConfig(preset=options.preset, minutes=options.minutes, steps=options.steps, run=options.run,
-                         resume=options.resume, seed=options.seed)  # fmt: skip
+                         resume=options.resume, start=options.start, seed=options.seed)  # fmt: skip
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in steps(_voice(options), config):
             bar.update(step.step - bar.n)
             bar.set_postfix_str(f"loss {step.loss:.3f}")
+            for note in step.notes:
+                bar.write(note)
     print(f"run: {_voice(options).run_dir(options.run)}")
 
 
@@ -261,9 +263,12 @@ def _run_options(added: argparse.ArgumentParser) -> None:
 def _train_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--preset", choices=("small", "full"), default="small", help="size of the model")
     added.add_argument(
-        "--minutes", type=_positive, help="stop after so many minutes in all (default: no limit)"
+        "--minutes", type=_positive, help="stop after so many in all (default: 8 for small, 120 for full)"
     )
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
+    added.add_argument(
+        "--start", help="a base's folder, an NVIDIA checkpoint, or scratch (default: data/base)"
+    )
     added.add_argument("--run", default="main", help="name of the training run")
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where the run stopped")  # fmt: skip

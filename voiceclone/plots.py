@@ -201,33 +201,39 @@ def alignment(
 
 
 def losses(steps: Sequence[Step | Mapping[str, Any]]) -> Figure:
-    """Training and validation losses over steps, and the learning rate below.
+    """Training and validation losses over steps, the words heard wrong in previews, and the learning rate.
 
     Parameters
     ----------
     steps : sequence of Step, or of the log's rows
         Their fields ``step``, ``mel_loss``, ``gate_loss``, ``attention_loss``, ``learning_rate`` and ``validation``.
     """
-    figure = new_figure(4.4)
-    above, below = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+    heard = _validated(steps, "word_error_rate")
+    heights = (4, 1.4, 1) if heard else (4, 1)
+    figure = new_figure(5.6 if heard else 4.4)
+    above, *between, below = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     at = np.array(_column(steps, "step"), dtype=float)
-    kinds = (("mel_loss", "mel", BLUE), ("attention_loss", "attention", ORANGE), ("gate_loss", "gate", GREEN))
-    for name, label, colour in kinds:
+    for name, colour in (("mel", BLUE), ("attention", ORANGE), ("gate", GREEN)):
         values = np.array(
-            [math.nan if value is None else value for value in _column(steps, name)], dtype=float
+            [math.nan if value is None else value for value in _column(steps, f"{name}_loss")], dtype=float
         )
         if np.nanmax(values, initial=0.0) > 0:
             above.plot(at, values, color=colour, alpha=0.25, linewidth=0.8)
-            above.plot(at, _smooth(values), color=colour, linewidth=1.8, label=label)
-            _validation(above, steps, name, label, colour)
-    if len(at):
+            above.plot(at, _smooth(values), color=colour, linewidth=1.8, label=name)
+        if held_out := _validated(steps, name):
+            above.plot(*held_out, "o-", color=colour, markersize=4, linewidth=0.8, label=f"{name}, held out")
+    if above.lines:
         above.set_yscale("log")
         above.legend(frameon=False, ncols=6, loc="upper right", fontsize=9)
     describe(above, title="losses (line: mean of the last steps; dots: held-out clips)", y="loss")
+    for axes in between:
+        axes.plot(heard[0], 100 * np.array(heard[1]), "o-", color=PURPLE, markersize=4, linewidth=1.2)
+        axes.set_ylim(-5, max(105.0, 105 * max(heard[1])))
+        describe(axes, title="words heard wrong in spoken previews", y="%")
     below.plot(at, _column(steps, "learning_rate"), color=FAINT, linewidth=1.4)
     below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     below.set_ylim(bottom=0)
-    describe(below, x="step", y="learning rate")
+    describe(below, title="learning rate", x="step", y="rate")
     return figure
 
 
@@ -343,9 +349,8 @@ def _smooth(values: np.ndarray, *, over: int = 25) -> np.ndarray:
     return (sums[last] - sums[first]) / np.maximum(1, counts[last] - counts[first])
 
 
-def _validation(axes: Axes, steps: Sequence[Any], name: str, label: str, colour: str) -> None:
+def _validated(steps: Sequence[Any], name: str) -> tuple[tuple[int, ...], tuple[float, ...]] | None:
+    """Steps at which something was measured on held-out clips, and the values; None if it never was."""
     rows = zip(_column(steps, "step"), _column(steps, "validation"), strict=True)
-    points = [(step, found[name]) for step, found in rows if found and found.get(name)]
-    if points:
-        at, values = zip(*points, strict=True)
-        axes.plot(at, values, "o-", color=colour, markersize=4, linewidth=0.8, label=f"{label}, held out")
+    points = [(step, found[name]) for step, found in rows if found and found.get(name) is not None]
+    return tuple(zip(*points, strict=True)) if points else None

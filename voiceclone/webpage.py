@@ -161,13 +161,17 @@ def _training(voice: Voice, run: str | None) -> dict[str, Any]:
     previews = sorted(voice.run_dir(run).glob("previews/step-*.npz"))
     if previews:
         with np.load(previews[-1]) as arrays:
-            if "alignment" in arrays:
-                found["alignment"] = _image(plots.alignment(arrays["alignment"]))
-            if {"mel_predicted", "mel_true"} <= set(arrays) and arrays["mel_true"].ndim == 2:
-                found["mels"] = _image(plots.mel_comparison(arrays["mel_predicted"], arrays["mel_true"]))
+            preview = {name: arrays[name] for name in arrays}
+        symbols = tuple(map(str, preview["symbols"]))
+        found["alignment"] = _image(
+            plots.alignment(preview["alignment"], symbols, title=str(preview["text"]))
+        )
+        found["heard"] = str(preview["heard"])
+        if preview["mel_true"].ndim == 2:
+            found["mels"] = _image(plots.mel_comparison(preview["mel_predicted"], preview["mel_true"]))
         spoken = previews[-1].with_suffix(".wav")
         if spoken.exists():
-            found["preview"] = Sound(spoken.stem, _embedded(spoken))
+            found["preview"] = Sound(str(preview["text"]), _embedded(spoken))
     return found
 
 

@@ -66,6 +66,15 @@ def test_first_code_cell_holds_at_most_twelve_commented_parameters(path):
 
 
 @each
+def test_papermill_understands_every_parameter(path):
+    import papermill
+
+    _, code, _ = read(path)
+    names = {line.split(" = ")[0] for line in code[0].source.splitlines()}
+    assert set(papermill.inspect_notebook(str(path))) == names
+
+
+@each
 def test_code_cells_are_short_and_hold_no_logic(path):
     _, code, _ = read(path)
     for cell in code:

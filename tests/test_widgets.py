@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -246,15 +246,16 @@ class Record:
     """A training record without a preview."""
 
     step: int
-    epoch: int = 0
+    epoch: float = 0.0
     loss: float = 1.0
     mel_loss: float = 0.5
     gate_loss: float = 0.3
     attention_loss: float = 0.2
     learning_rate: float = 1e-3
     seconds: float = 61.0
-    validation: dict | None = None
+    validation: dict = field(default_factory=dict)
     preview: object = None
+    notes: tuple = ()
 
 
 class Training:
@@ -276,7 +277,7 @@ def test_the_view_follows_training_to_its_end():
     view, training = widgets.TrainingView(), Training()
     view.watch(training.steps(5))
     assert (view.last.step, view.stopped, training.closed) == (5, False, True)
-    assert repr(view).startswith("step 5  epoch 0  loss 1.000")
+    assert repr(view).startswith("step 5  epoch 0.0  loss 1.000")
     assert "1:01 min" in repr(view)
 
 

@@ -10,7 +10,7 @@ from .panel import Markup, Panel, bullets, facts, headless, table
 from .players import picture, play, player, side_by_side
 from .speaking import SpeakingBox, compare_checkpoints, compare_vocoders, comparison, read_aloud, said
 from .takes import TakePanel, take_picture
-from .training import TrainingView
+from .training import TrainingView, heard_learning
 from .transcripts import TranscriptTable, differences
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "evaluated",
     "facts",
     "headless",
+    "heard_learning",
     "machine",
     "measures_table",
     "picture",

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -155,23 +155,32 @@ def bullets(lines: Iterable[str], *, none: str = "nothing") -> Markup:
     return Markup(f'<ul style="max-width:62em">{items}</ul>', "\n".join(f"- {line}" for line in lines))
 
 
-def facts(record: object) -> Markup:
-    """The fields of a dataclass as a table of names and values; arrays are left out.
+def facts(record: Any) -> Markup:
+    """The fields of a dataclass as a table of names and values; arrays and what is empty are left out.
 
     >>> facts(report)                                            # doctest: +SKIP
     """
-    shown = [(field.name, getattr(record, field.name)) for field in fields(record)]
-    return table({name.replace("_", " "): value for name, value in shown if not hasattr(value, "shape")})
+    return table({name.replace("_", " "): value for name, value in _filled(record).items()})
 
 
-def _said(value: object) -> str:
+def _filled(record: Any) -> dict[str, Any]:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: value for name, value in values.items() if not hasattr(value, "shape") and value not in ("", None)}
+
+
+def _said(value: Any) -> str:
+    """A value as a person would write it."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (tuple, list)):
-        return "; ".join(_said(item) for item in value) or "none"
-    return str(getattr(value, "message", value))
+        return "; ".join(map(_said, value)) or "none"
+    if hasattr(value, "message"):
+        return value.message
+    if is_dataclass(value):
+        return ", ".join(f"{name.replace('_', ' ')}: {_said(inner)}" for name, inner in _filled(value).items())
+    return str(value)
 
 
 def _cell(value: object, *, tag: str = "td") -> str:
@@ -185,6 +194,6 @@ def button(label: str, action: Callable[[], None], *, icon: str = "", tooltip: s
     import ipywidgets
 
     made = ipywidgets.Button(description=label, icon=icon, tooltip=tooltip or label)
-    made.layout.width = "auto"
+    made.layout.width, made.layout.align_self = "auto", "flex-start"
     made.on_click(lambda _: action())
     return made

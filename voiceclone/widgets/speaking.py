@@ -62,21 +62,14 @@ def compare_vocoders(voice: Voice, text: str, *, run: str, checkpoint: str, seed
 
 
 def compare_checkpoints(voice: Voice, text: str, *, run: str, vocoder: str, seed: int = 0) -> Markup:
-    """One text said by the first, a middle and the last checkpoint that a training has kept, and by the best."""
+    """One text said by each checkpoint that a training has kept: the best, and the newest."""
     from ..synthesize import Synthesizer
 
     utterances = {}
-    for checkpoint in chosen_checkpoints(voice, run):
-        synthesizer = Synthesizer.open(voice, run=run, checkpoint=checkpoint, vocoder=vocoder)
-        utterances[checkpoint] = synthesizer.say(text, takes=1, seed=seed)
+    for path in sorted((voice.run_dir(run) / "checkpoints").glob("*.pt")):
+        synthesizer = Synthesizer.open(voice, run=run, checkpoint=path.stem, vocoder=vocoder)
+        utterances[path.stem] = synthesizer.say(text, seed=seed)
     return comparison(utterances)
-
-
-def chosen_checkpoints(voice: Voice, run: str) -> tuple[str, ...]:
-    """Names of the first, the middle and the last checkpoint of a run, without repeats, and "best"."""
-    names = sorted(path.stem for path in (voice.run_dir(run) / "checkpoints").glob("step-*.pt"))
-    picked = [names[0], names[len(names) // 2], names[-1]] if names else []
-    return (*dict.fromkeys(picked), "best")
 
 
 class SpeakingBox(Panel):

@@ -8,16 +8,21 @@ import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
-from .panel import Markup, button, headless
-from .players import picture, player
+from .panel import Markup, bullets, button, headless, table
+from .players import picture, play, player
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from IPython.display import DisplayHandle
     from matplotlib.figure import Figure
 
     from ..train import Preview, Step
+    from ..voice import Voice
 
 LINE_SECONDS = 1.0  # between updates of the line of figures
 CURVE_SECONDS = 8.0  # between updates of the curves: drawing them takes a good part of a small step
+MOST_PREVIEWS = 4  # that are heard beside each other
 
 
 class TrainingView:
@@ -26,16 +31,24 @@ class TrainingView:
     The view ends when training ends, when Stop is pressed, or when the kernel is interrupted; in the last two cases
     the training closes properly (it writes its checkpoint), and running it again goes on from there.
 
-    >>> view = TrainingView()
-    >>> view.watch(train(voice, TrainConfig(minutes=5)))         # doctest: +SKIP
+    Parameters
+    ----------
+    log
+        The run's ``log.jsonl``: the curves then begin where the run began, also when this is not its first session.
+
+    >>> view = TrainingView(voice.run_dir("main") / "log.jsonl")                     # doctest: +SKIP
+    >>> view.watch(train(voice, TrainConfig(minutes=5)))                             # doctest: +SKIP
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path | None = None) -> None:
+        from ..webpage import read_log
+
+        self.earlier = read_log(log) if log and log.exists() else []  # rows of sessions before this one
         self.steps: list[Step] = []
         self.preview: Preview | None = None
         self.stopped = False  # by a person, not by the training's own end
         self._stop = threading.Event()
-        self._shown: dict[str, object] = {}  # name of a place on the page -> its display handle
+        self._shown: dict[str, DisplayHandle] = {}  # by the name of a place on the page
         self._drawn = {"line": 0.0, "curves": 0.0}  # when each was last drawn, s
 
     @property
@@ -79,6 +92,8 @@ class TrainingView:
     def take(self, step: Step) -> None:
         """Note one step, and draw what is due."""
         self.steps.append(step)
+        if step.notes:
+            self._put("notes", bullets(step.notes))
         now = time.monotonic()
         if now - self._drawn["line"] > LINE_SECONDS:
             self._drawn["line"] = now
@@ -105,16 +120,16 @@ class TrainingView:
     def _draw_curves(self) -> None:
         from .. import plots
 
-        if self.steps:
-            self._put_figure("curves", plots.losses(self.steps))
+        if rows := [*self.earlier, *self.steps]:
+            self._put_figure("curves", plots.losses(rows))
 
     def _draw_preview(self, preview: Preview) -> None:
         from .. import plots
 
-        self._put_figure("alignment", plots.alignment(preview.alignment))
-        mel_true = preview.mel_true if preview.mel_true is not None else preview.mel_predicted
-        self._put_figure("mels", plots.mel_comparison(mel_true, preview.mel_predicted))
-        label = f"step {preview.step}: {preview.text}"
+        self._put_figure("alignment", plots.alignment(preview.alignment, symbols=preview.symbols))
+        if preview.mel_true is not None:
+            self._put_figure("mels", plots.mel_comparison(preview.mel_true, preview.mel_predicted))
+        label = f"after {preview.step} steps: {preview.text}" + (f" (heard: {preview.heard})" if preview.heard else "")
         self._put("sound", player(preview.wave, preview.sample_rate, label=label))
 
     def _put_figure(self, place: str, figure: Figure) -> None:
@@ -122,22 +137,37 @@ class TrainingView:
 
     def _put(self, place: str, content: object) -> None:
         """Show something, in place of what that place showed before."""
-        from IPython.display import display
+        from IPython.display import DisplayHandle
 
         if place in self._shown:
             self._shown[place].update(content)
         else:
-            self._shown[place] = display(content, display_id=True)
+            self._shown[place] = DisplayHandle()
+            self._shown[place].display(content)
 
     def summary(self) -> str:
         """Where training stands, in a line."""
         if self.last is None:
-            return "Nothing left to train: this run has had its steps."
+            before = f" of {self.earlier[-1]['step']} steps" if self.earlier else ""
+            return f"Nothing left to train: this run has had its time{before}. More minutes, or another run, train on."
         step = self.last
         minutes, seconds = divmod(int(step.seconds), 60)
-        said = f"step {step.step}  epoch {step.epoch}  loss {step.loss:.3f}  mel {step.mel_loss:.3f}"
+        said = f"step {step.step}  epoch {step.epoch:.1f}  loss {step.loss:.3f}  mel {step.mel_loss:.3f}"
         end = "  stopped: run the cell again to go on" if self.stopped else ""
         return f"{said}  attention {step.attention_loss:.3f}  {minutes}:{seconds:02d} min{end}"
 
     def __repr__(self) -> str:
         return self.summary()
+
+
+def heard_learning(voice: Voice, run: str) -> Markup:
+    """The previews that a training left, from its first to its last: a few, evenly spaced."""
+    import numpy as np
+
+    previews = sorted((voice.run_dir(run) / "previews").glob("step-*.wav"))
+    chosen = sorted({round(place) for place in np.linspace(0, len(previews) - 1, MOST_PREVIEWS)}) if previews else []
+    rows = []
+    for path in (previews[place] for place in chosen):
+        with np.load(path.with_suffix(".npz")) as arrays:
+            rows.append((int(path.stem.removeprefix("step-")), play(path), str(arrays["heard"])))
+    return table(rows, heading=("step", "sound", "a recogniser heard"))

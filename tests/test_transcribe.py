@@ -105,8 +105,8 @@ def test_wav2vec2_writes_what_greedy_decoding_by_hand_gives(small_model, sample_
     best = logits.argmax(-1).tolist()
     collapsed = [k for k, before in zip(best, [None, *best], strict=False) if k != before and k != 0]
     by_hand = "".join(letters[k] for k in collapsed if not letters[k].startswith("<")).replace("|", " ").strip()
-    assert len(by_hand) > 3
-    assert "".join(heard.text.lower().split()) == "".join(by_hand.lower().split())
+    assert any(a == b for a, b in zip(by_hand, by_hand[1:], strict=False))  # doubled letters stay two
+    assert heard.text.lower() == " ".join(by_hand.lower().split())
     probabilities = logits.softmax(-1).amax(-1)[torch.tensor(best) != 0]
     assert heard.confidence == pytest.approx(probabilities.mean().item(), abs=1e-4)
 

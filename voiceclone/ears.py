@@ -93,7 +93,11 @@ class Wav2Vec2(Transcriber):
         best = probabilities.max(dim=-1)
         spoken = best.indices != self._letters.pad_token_id  # the padding letter is CTC's blank
         confidence = best.values[spoken].mean().item() if spoken.any() else 0.0
-        text = self._letters.decode(best.indices, skip_special_tokens=True)
+        # The tokenizer's own skip_special_tokens would drop blanks first, and so doubled letters, and spaces too.
+        letters = self._letters
+        unspoken = (letters.pad_token_id, letters.unk_token_id, letters.bos_token_id, letters.eos_token_id)
+        kept = [k for k in best.indices.unique_consecutive().tolist() if k not in unspoken]
+        text = letters.decode(kept, group_tokens=False)
         # Most of these models know capitals alone.
         return Heard((text.capitalize() if text.isupper() else text).strip(), confidence)
 

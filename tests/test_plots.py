@@ -121,7 +121,8 @@ def test_alignment_counts_steps_or_seconds():
 
 def test_losses_leave_out_what_was_not_measured_and_mark_held_out_points():
     curves, heard, _ = plots.losses(STEPS).axes
-    assert [text.get_text() for text in curves.get_legend().get_texts()] == ["mel", "mel, held out", "gate"]
+    assert [text.get_text() for text in curves.get_legend().get_texts()] == ["mel", "gate"]
+    assert [line.get_marker() for line in curves.lines].count("o") == 1  # mel on held-out clips
     assert heard.lines[0].get_xydata().tolist() == [[10, 50]]
     assert len(plots.losses(STEPS[:5]).axes) == 2
 
@@ -151,3 +152,9 @@ def test_figures_are_drawn_without_pyplot():
         "plots.waveform(np.zeros(99), 22050).savefig(io.BytesIO()); assert 'matplotlib.pyplot' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_nearly_equal_values_are_not_spread_over_the_axis():
+    axes = plots.lengths([5.0, 5.0 + 1e-9, 5.0 - 1e-9, 5.0]).axes[0]
+    assert axes.get_xlim()[1] - axes.get_xlim()[0] > 0.05
+    assert plots.lengths([]).axes[0].get_xlabel() == "duration (s)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,24 +141,24 @@ def _bar(**options: Any) -> Iterator[tqdm]:
 
 
 def _run_notebooks(voice: Path, **options: Any) -> None:
+    """Run notebooks with a line for each: cells done, time, and what the running cell shows."""
     from tqdm import tqdm
 
     from .suite import run as notebooks
 
-    watched = sys.stderr.isatty()
-    shape = "{desc}  {n_fmt}/{total_fmt} cells  {elapsed}  {postfix}"
+    every = 0.2 if sys.stderr.isatty() else 30.0  # seconds between two looks of a line
     bar: tqdm | None = None
     try:
         for progress in notebooks(voice, **options):
             if bar is None or bar.desc != progress.notebook:
-                bar = tqdm(desc=progress.notebook, total=progress.cells, bar_format=shape, dynamic_ncols=True,
-                           mininterval=0.2 if watched else 60.0)  # fmt: skip
-            bar.total = progress.cells
-            if progress.said and watched:
-                bar.set_postfix_str(progress.said[:80], refresh=False)
-            bar.update(progress.cell - bar.n)
+                bar = tqdm(desc=progress.notebook, total=progress.cells, dynamic_ncols=True, mininterval=every,
+                           bar_format="{desc}  {n_fmt}/{total_fmt} cells  {elapsed}{postfix}")  # fmt: skip
+            bar.total, bar.n = progress.cells, progress.cell
+            bar.set_postfix_str("done" if progress.path else progress.said[:90], refresh=False)
+            if time.time() - bar.last_print_t > every:
+                bar.refresh()
+                bar.last_print_t = time.time()
             if progress.path:
-                bar.set_postfix_str("done", refresh=False)
                 bar.close()
     finally:
         if bar is not None:

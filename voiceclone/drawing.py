@@ -112,11 +112,15 @@ def _slaney(hertz: float) -> float:
 
 
 def draw_histogram(axes: Axes, values: Sequence[float], colour: str) -> None:
-    """Draw how many of the finite values fall where."""
+    """Draw how many of the finite values fall where; values within 2 % of each other share the middle."""
     from matplotlib.ticker import MaxNLocator
 
     finite = [value for value in values if math.isfinite(value)]
-    axes.hist(finite, bins=min(BINS, max(4, len(finite) // 2)), color=colour, edgecolor="white", linewidth=1)
+    low, high = min(finite, default=0.0), max(finite, default=1.0)
+    margin = max(0.0, 0.02 * max(abs(low), abs(high)) - (high - low)) / 2
+    bins = min(BINS, max(4, len(finite) // 2))
+    axes.hist(finite, bins, (low - margin, high + margin), color=colour, edgecolor="white", linewidth=1)
+    axes.ticklabel_format(axis="x", useOffset=False)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
 
 

@@ -221,17 +221,17 @@ def losses(steps: Sequence[Step | Mapping[str, Any]]) -> Figure:
             above.plot(at, values, color=colour, alpha=0.25, linewidth=0.8)
             above.plot(at, _smooth(values), color=colour, linewidth=1.8, label=name)
         if held_out := _validated(steps, name):
-            above.plot(*held_out, "o-", color=colour, markersize=4, linewidth=0.8, label=f"{name}, held out")
+            above.plot(*held_out, "o-", color=colour, markersize=4, linewidth=0.8)
     if above.lines:
         above.set_yscale("log")
-        above.legend(frameon=False, ncols=6, loc="upper right", fontsize=9)
-    describe(above, title="losses (line: mean of the last steps; dots: held-out clips)", y="loss")
+        above.legend(frameon=False, ncols=6, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    describe(above, title="losses (dots: held-out clips)", y="loss")
     for axes in between:
         axes.plot(heard[0], 100 * np.array(heard[1]), "o-", color=PURPLE, markersize=4, linewidth=1.2)
         axes.set_ylim(-5, max(105.0, 105 * max(heard[1])))
         describe(axes, title="words heard wrong in spoken previews", y="%")
     below.plot(at, _column(steps, "learning_rate"), color=FAINT, linewidth=1.4)
-    below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    below.yaxis.set_major_formatter("{x:g}")
     below.set_ylim(bottom=0)
     describe(below, title="learning rate", x="step", y="rate")
     return figure

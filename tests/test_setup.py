@@ -94,6 +94,7 @@ def imported_by_the_package():
 
 INSTALLED_WITH = {  # packages whose import name differs, and those that come with another of the list
     "IPython": "ipykernel", "jupyter_client": "papermill", "jupyter_core": "papermill", "nbclient": "papermill",
+    "huggingface_hub": "transformers",
     "traitlets": "ipywidgets", "taglib": "pytaglib",
 }  # fmt: skip
 

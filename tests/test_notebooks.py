@@ -136,7 +136,7 @@ SMALL = {
     "02_transcribe": {"engine": "whisper"},
     "03_clean": {},
     "04_tag": {},
-    "05_train": {"minutes": 0, "steps": 6},
+    "05_train": {"minutes": 0, "steps": 6, "previews": 1},
     "06_listen": {"sentences": 1, "engine": "whisper", "text": "A short test."},
     "07_share": {},
 }

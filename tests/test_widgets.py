@@ -307,4 +307,13 @@ def test_errors_of_training_are_not_hidden():
 
 
 def test_nothing_left_to_train_is_said():
-    assert "Nothing left" in repr(widgets.TrainingView().watch(iter(())))
+    view = widgets.TrainingView()
+    view.watch(iter(()))
+    assert "Nothing left" in repr(view)
+
+
+def test_progress_says_what_is_done_out_of_all(capsys):
+    progress = widgets.Progress("clips heard")
+    for done in (1, 2, 3):
+        progress(done, 3)
+    assert capsys.readouterr().out.splitlines()[-1] == "clips heard: 3 of 3"

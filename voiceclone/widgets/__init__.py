@@ -6,7 +6,7 @@ from .cleaning import CleanPreview
 from .consent import ConsentForm
 from .evaluation import evaluated, measures_table, sentences_table
 from .machine import machine
-from .panel import Markup, Panel, bullets, facts, headless, table
+from .panel import Markup, Panel, Progress, bullets, facts, headless, table
 from .players import picture, play, player, side_by_side
 from .speaking import SpeakingBox, compare_checkpoints, compare_vocoders, comparison, read_aloud, said
 from .takes import TakePanel, take_picture
@@ -18,6 +18,7 @@ __all__ = [
     "ConsentForm",
     "Markup",
     "Panel",
+    "Progress",
     "SpeakingBox",
     "TakePanel",
     "TrainingView",

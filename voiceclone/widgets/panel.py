@@ -22,6 +22,7 @@ from ..errors import VoiceCloneError
 
 if TYPE_CHECKING:
     import ipywidgets
+    from IPython.display import DisplayHandle
 
 HEADLESS_VARIABLE = "VOICECLONE_HEADLESS"  # "1": nobody is watching; "0": somebody is; unset: ask the kernel
 
@@ -187,6 +188,28 @@ def _cell(value: object, *, tag: str = "td") -> str:
     inside = value._repr_html_() if isinstance(value, Markup) else html.escape(_said(value))
     wrap = "nowrap" if len(str(value)) <= _SHORT else "normal"
     return f'<{tag} style="{_CELL_STYLE};white-space:{wrap}">{inside}</{tag}>'
+
+
+class Progress:
+    """A bar that stages call with what is done and what there is in all.
+
+    >>> transcribe(voice, progress=Progress("clips heard"))      # doctest: +SKIP
+    """
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self._handle: DisplayHandle | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        from IPython.display import DisplayHandle
+
+        text = f"{self.label}: {done} of {total}"
+        bar = f'<progress value="{done}" max="{total}"></progress> {html.escape(text)}'
+        if self._handle is None:
+            self._handle = DisplayHandle()
+            self._handle.display(Markup(bar, text))
+        else:
+            self._handle.update(Markup(bar, text))
 
 
 def button(label: str, action: Callable[[], None], *, icon: str = "", tooltip: str = "") -> ipywidgets.Button:

@@ -60,18 +60,13 @@ class TrainingView:
         """Let training end after the step that it is in; safe to call from another thread."""
         self._stop.set()
 
-    def watch(self, steps: Iterable[Step]) -> TrainingView:
+    def watch(self, steps: Iterable[Step]) -> None:
         """Go through all steps of a training, showing them.
 
         Parameters
         ----------
         steps
             What `train` returns.
-
-        Returns
-        -------
-        TrainingView
-            This view, whose text says where training stands.
         """
         self._show_stop_button()
         try:
@@ -87,7 +82,6 @@ class TrainingView:
                 steps.close()
         self._draw_line()
         self._draw_curves()
-        return self
 
     def take(self, step: Step) -> None:
         """Note one step, and draw what is due."""
@@ -128,7 +122,7 @@ class TrainingView:
 
         self._put_figure("alignment", plots.alignment(preview.alignment, symbols=preview.symbols))
         if preview.mel_true is not None:
-            self._put_figure("mels", plots.mel_comparison(preview.mel_true, preview.mel_predicted))
+            self._put_figure("mels", plots.mel_comparison(true=preview.mel_true, predicted=preview.mel_predicted))
         label = f"after {preview.step} steps: {preview.text}" + (f" (heard: {preview.heard})" if preview.heard else "")
         self._put("sound", player(preview.wave, preview.sample_rate, label=label))
 

@@ -281,13 +281,6 @@ def test_the_view_follows_training_to_its_end():
     assert "1:01 min" in repr(view)
 
 
-def test_the_stop_button_ends_training_after_the_step_and_closes_it():
-    view = widgets.TrainingView()
-    training = Training(lambda step: view.stop() if step == 3 else None)
-    view.watch(training.steps(100))
-    assert (view.last.step, view.stopped, training.closed) == (3, True, True)
-
-
 def test_an_interrupt_ends_training_and_closes_it():
     def interrupt(step):
         if step == 3:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import threading
 import time
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
-from .panel import Markup, bullets, button, headless, table
+from .panel import Markup, bullets, table
 from .players import picture, play, player
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ MOST_PREVIEWS = 4  # that are heard beside each other
 class TrainingView:
     """Consumes the records of `train` and shows them as they come.
 
-    The view ends when training ends, when Stop is pressed, or when the kernel is interrupted; in the last two cases
-    the training closes properly (it writes its checkpoint), and running it again goes on from there.
+    The view ends when training ends or the kernel is interrupted (the notebook's stop button). Interrupted, training
+    closes properly: it writes its checkpoint, and running it again goes on from there. There is no button of our own,
+    since most kernels hear a widget only once the cell is over.
 
     Parameters
     ----------
@@ -47,7 +47,6 @@ class TrainingView:
         self.steps: list[Step] = []
         self.preview: Preview | None = None
         self.stopped = False  # by a person, not by the training's own end
-        self._stop = threading.Event()
         self._shown: dict[str, DisplayHandle] = {}  # by the name of a place on the page
         self._drawn = {"line": 0.0, "curves": 0.0}  # when each was last drawn, s
 
@@ -55,10 +54,6 @@ class TrainingView:
     def last(self) -> Step | None:
         """The newest record; None when there was nothing left to train."""
         return self.steps[-1] if self.steps else None
-
-    def stop(self) -> None:
-        """Let training end after the step that it is in; safe to call from another thread."""
-        self._stop.set()
 
     def watch(self, steps: Iterable[Step]) -> None:
         """Go through all steps of a training, showing them.
@@ -68,13 +63,9 @@ class TrainingView:
         steps
             What `train` returns.
         """
-        self._show_stop_button()
         try:
             for step in steps:
                 self.take(step)
-                if self._stop.is_set():
-                    self.stopped = True
-                    break
         except KeyboardInterrupt:
             self.stopped = True
         finally:
@@ -100,12 +91,6 @@ class TrainingView:
             self._draw_curves()
 
     # Drawing ------------------------------------------------------------------------------------------------------
-
-    def _show_stop_button(self) -> None:
-        # The kernels of JupyterLab 4.4 and later hear the button while a cell runs. Others, Colab's among them, hear
-        # it only afterwards; there the notebook's own interrupt button does the same.
-        if not headless():
-            self._put("button", button("Stop and keep what is learned", self.stop, icon="stop"))
 
     def _draw_line(self) -> None:
         text = self.summary()

@@ -65,6 +65,8 @@ class Learner:
     def __init__(self, model: Tacotron2, config: LearnConfig, *, device: str | None = None) -> None:
         self.config = config
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=device == "cpu")
+        if self.accelerator.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = True  # 10 bits of mantissa are enough for gradients
         optimiser = torch.optim.Adam(
             model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
         )

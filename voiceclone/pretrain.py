@@ -243,6 +243,7 @@ def pretrain(
         Every ``log_every`` steps.
     """
     out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     examples = corpus_examples(corpus, Path(features or out / "features.npz"), AudioConfig(), progress)
     training, held_out = _hold_out(examples, config)

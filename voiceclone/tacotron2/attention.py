@@ -23,8 +23,9 @@ class LocationLayer(nn.Module):
         self.location_dense = linear(filters, config.attention_dim, bias=False, gain="tanh")
 
     def folded_kernel(self) -> torch.Tensor:
-        """Both linear maps as one convolution kernel, (attention_dim, 2, kernel_size): one call a step, not two."""
-        return torch.einsum("df,fck->dck", self.location_dense.weight, self.location_conv.weight)
+        """Both linear maps as one matrix, (2 * kernel_size, attention_dim): one product a step, not two."""
+        kernel = torch.einsum("df,fck->ckd", self.location_dense.weight, self.location_conv.weight)
+        return kernel.flatten(0, 1)  # (2, kernel_size, attention_dim) -> (2 * kernel_size, attention_dim)
 
 
 class Attention(nn.Module):
@@ -38,8 +39,8 @@ class Attention(nn.Module):
         self.location_layer = LocationLayer(config)
 
     def project_memory(self, memory: torch.Tensor) -> torch.Tensor:
-        """(batch, symbols, width) -> (batch, attention_dim, symbols), once a sentence."""
-        return self.memory_layer(memory).transpose(1, 2)
+        """(batch, symbols, width) -> (batch, symbols, attention_dim), once a sentence."""
+        return self.memory_layer(memory)
 
     def forward(
         self,
@@ -58,13 +59,13 @@ class Attention(nn.Module):
             The attention LSTM's output.
         memory : torch.Tensor, shape (batch, symbols, width)
             The encoder's output.
-        projected_memory : torch.Tensor, shape (batch, attention_dim, symbols)
+        projected_memory : torch.Tensor, shape (batch, symbols, attention_dim)
             From `project_memory`.
         past : torch.Tensor, shape (batch, 2, symbols)
             The last step's weights and the sum of all steps' weights.
         outside : torch.Tensor or None, shape (batch, symbols)
             True where no attention may fall.
-        kernel : torch.Tensor, shape (attention_dim, 2, kernel_size)
+        kernel : torch.Tensor, shape (2 * kernel_size, attention_dim)
             From `LocationLayer.folded_kernel`.
 
         Returns
@@ -73,9 +74,12 @@ class Attention(nn.Module):
         weights : torch.Tensor, shape (batch, symbols)
             Sum to 1.
         """
-        located = F.conv1d(past, kernel, padding=kernel.shape[-1] // 2)  # (batch, attention_dim, symbols)
-        hidden = torch.tanh(located + projected_memory + self.query_layer(query).unsqueeze(2))
-        energies = torch.matmul(self.v.weight, hidden).squeeze(1)  # (batch, 1, symbols) -> (batch, symbols)
+        # A product over sliding windows: with two channels only, several times faster than a convolution.
+        size = len(kernel) // 2
+        windows = F.pad(past, (size // 2, size // 2)).unfold(2, size, 1)  # (batch, 2, symbols, kernel_size)
+        windows = windows.transpose(1, 2).flatten(2)  # (batch, symbols, 2 * kernel_size)
+        hidden = torch.tanh(torch.matmul(windows, kernel) + (projected_memory + self.query_layer(query).unsqueeze(1)))
+        energies = self.v(hidden).squeeze(2)  # (batch, symbols, 1) -> (batch, symbols)
         if outside is not None:
             energies = energies.masked_fill(outside, -torch.inf)
         weights = torch.softmax(energies, dim=1)

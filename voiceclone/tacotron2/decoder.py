@@ -39,9 +39,9 @@ class Memory(NamedTuple):
     """What the attention loop reads, made once a sentence: the text, and the weights as the loop wants them."""
 
     encoded: torch.Tensor  # (batch, symbols, width)
-    projected: torch.Tensor  # (batch, attention_dim, symbols)
+    projected: torch.Tensor  # (batch, symbols, attention_dim)
     outside: torch.Tensor | None  # (batch, symbols), True after a text's end
-    kernel: torch.Tensor  # (attention_dim, 2, kernel_size), the folded location layer
+    kernel: torch.Tensor  # (2 * kernel_size, attention_dim), the folded location layer
     for_frames: torch.Tensor  # (4 * attention_rnn_dim, prenet_dim), the attention LSTM's weights for the prenet's output
     recurrent: torch.Tensor  # (4 * attention_rnn_dim, width + attention_rnn_dim), for context and hidden state
     bias: torch.Tensor  # (4 * attention_rnn_dim,)
@@ -175,7 +175,7 @@ class Decoder(nn.Module):
         rnn = self.decoder_rnn
         zeros = spoken.new_zeros(1, spoken.shape[1], rnn.hidden_size)
         weights = [rnn.weight_ih, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh]
-        return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, False, False, False)[0]
+        return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False)[0]
 
     def step(
         self, state: DecoderState, frames: torch.Tensor, memory: Memory, outside: torch.Tensor | None = None

@@ -59,7 +59,7 @@ def test_sentences_are_plain_unseen_and_of_6_to_14_words():
 
 
 def test_no_sentence_is_one_that_checkpoints_are_chosen_by():
-    from voiceclone.train import PREVIEW_SENTENCES
+    from voiceclone.listen import PREVIEW_SENTENCES
 
     assert not set(SENTENCES) & set(PREVIEW_SENTENCES)
 

@@ -49,7 +49,9 @@ class Batch:
         return Batch(*(None if v is None else v.to(device, non_blocking=True) for v in values))
 
 
-def clip_example(clip_id: str, text: str, wave: np.ndarray, config: AudioConfig, speaker: torch.Tensor | None) -> Example:
+def clip_example(
+    clip_id: str, text: str, wave: np.ndarray, config: AudioConfig, speaker: torch.Tensor | None
+) -> Example:
     """Make an example of a wave (samples,) at ``config.sample_rate`` and its text."""
     from .align import align  # PocketSphinx, which a corpus whose times are known does without
 

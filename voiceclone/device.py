@@ -18,5 +18,7 @@ def choose_device(device: str | None = None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UnavailableError(f"There is no GPU here for device={device!r}. Use device='cpu', or on Colab: Runtime > Change runtime type.")
+        raise UnavailableError(
+            f"There is no GPU here for device={device!r}. Use device='cpu', or on Colab: Runtime > Change runtime type."
+        )
     return device

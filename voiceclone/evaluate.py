@@ -48,8 +48,8 @@ SENTENCES: tuple[str, ...] = (
 MOST_NATURAL = 25  # clips that are measured; of more, that many spread evenly
 LOWEST_OPINION = 1.0  # on the scale of 1 to 5
 OPINION_RATE = 16000  # Hz, DNSMOS's
-# One look of DNSMOS, in samples. It repeats shorter waves itself, but to up to twice that, and looks once a second: seven
-# times the work for 0.04 more or less.
+# One look of DNSMOS, in samples. It repeats shorter waves itself, but to up to twice that, and looks once a second:
+# seven times the work for 0.04 more or less.
 OPINION_WINDOW = 144160
 
 

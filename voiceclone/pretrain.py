@@ -72,7 +72,8 @@ class PretrainStep:
 
     def as_dict(self) -> dict[str, object]:
         """One line of ``log.jsonl``."""
-        return {"step": self.step, "seconds": round(self.seconds, 1), **asdict(self.learned), "validation": self.validation}
+        seconds = round(self.seconds, 1)
+        return {"step": self.step, "seconds": seconds, **asdict(self.learned), "validation": self.validation}
 
 
 # The corpus -------------------------------------------------------------------------------------------------------
@@ -263,7 +264,8 @@ def pretrain(
             yield record
     _save(learner, out, time.monotonic() - began)
     with atomic_write(out / "training.json", "w") as file:
-        content = {"steps": learner.step, "clips": len(training), "config": asdict(config), "measures": learner.validate(held_out)}
+        measures = learner.validate(held_out)
+        content = {"steps": learner.step, "clips": len(training), "config": asdict(config), "measures": measures}
         json.dump(content, file, indent=1)
 
 

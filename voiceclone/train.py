@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .audio import AudioConfig, load, save
+from .audio import AudioConfig, load
 from .dataset import Example, split_clips, voice_examples
 from .device import choose_device
 from .errors import CheckpointError, TrainingError, VoiceCloneError
 from .files import atomic_write
 from .learn import LearnConfig, Learned, Learner
-from .synthesize import Synthesizer, Utterance
+from .listen import Listener, Preview
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, load_nvidia
 from .tacotron2.checkpoint import Checkpoint, load_base, load_checkpoint, newest_checkpoint, save_checkpoint
 from .text import FRONT_END
@@ -33,12 +33,6 @@ BASE = Path(__file__).parent.parent / "data" / "base"  # made by `python -m voic
 DEFAULT_MINUTES = {"small": 8.0, "full": 120.0}
 KEPT_CHECKPOINTS = 2  # of those to resume from; the best is kept besides
 GOOD_COUNT = 20  # clips from which a voice is learned well
-# Said at every preview, never trained on and in no other list, so that choosing by them does not flatter any measure.
-PREVIEW_SENTENCES = (
-    "The children found a small boat beside the river this morning.",
-    "Could you tell me when the next train leaves for the city?",
-    "We should choose a quiet place and talk about the journey.",
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,7 @@ class TrainConfig:
     """How a voice is trained. The budget is in minutes or in steps, whichever is spent first."""
 
     preset: str = "small"  # small (a laptop) or full (a GPU)
-    minutes: float | None = None  # of training, over all sessions; None = 8 for small, 120 for full, unless steps are given
+    minutes: float | None = None  # over all sessions; None = 8 for small, 120 for full, unless steps are given
     steps: int | None = None  # optimiser steps, over all sessions
     run: str = "main"  # name of the folder below runs/
     resume: bool = True  # go on from the newest whole checkpoint; False begins anew
@@ -70,22 +64,6 @@ class TrainConfig:
     def minutes_budget(self) -> float | None:
         """Minutes after which training ends, if time ends it."""
         return DEFAULT_MINUTES[self.preset] if self.minutes is None and self.steps is None else self.minutes
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What the voice says at one moment of its training."""
-
-    step: int
-    text: str
-    wave: np.ndarray  # (samples,)
-    sample_rate: int  # Hz
-    mel_predicted: np.ndarray  # (n_mels, frames), of a held-out clip, teacher-forced
-    mel_true: np.ndarray | None  # (n_mels, frames), of the same clip
-    alignment: np.ndarray  # (decoder steps, symbols), of the spoken sentence
-    symbols: tuple[str, ...]
-    heard: str  # what the listener wrote; "" without one
-    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -221,6 +199,7 @@ class _Training:
         self.training = [example for example in examples if example.id in split.training]
         self.held_out = [example for example in examples if example.id in split.validation]
         self.notes = _notes(examples)
+        self.listener = Listener(config.listener, config.vocoder, self.speaker, self.device)
         self._begin()
 
     def _begin(self) -> None:
@@ -235,7 +214,8 @@ class _Training:
             path, checkpoint = newest
             if (was := checkpoint.training["preset"]) != config.preset:
                 raise TrainingError(
-                    f"{path} is of the preset {was!r}, asked for is {config.preset!r}. Give another run=, or resume=False."
+                    f"{path} is of the preset {was!r}, asked for is {config.preset!r}. "
+                    "Give another run=, or resume=False."
                 )
             self.learner.load_state(checkpoint.training["learner"], checkpoint.model)
             if checkpoint.training["data"] == self.data:
@@ -296,75 +276,15 @@ class _Training:
             notes=notes,
         )
 
-    # Listening ----------------------------------------------------------------------------------------------------
-
     def _listen(self, step: Step) -> Step:
         """Let the voice speak, judge it, and write a checkpoint; it becomes the best if it is heard best."""
-        synthesizer = Synthesizer(
-            self.learner.speaking, self._vocoder(), speaker=self.speaker, voice=self.voice, device=self.device
-        )
-        spoken = [synthesizer.say(text, takes=1, seed=self.config.seed) for text in PREVIEW_SENTENCES]
-        heard = [self._hear(utterance) for utterance in spoken]
-        validation = self.learner.validate(self.held_out)
-        validation["problems"] = float(sum(not utterance.ok for utterance in spoken))
-        if self.config.listener:
-            from .transcribe import word_error_rate
-
-            validation["word_error_rate"] = word_error_rate(list(PREVIEW_SENTENCES), heard)
-        worth = self._worth(validation)
-        path = self._save(worth, validation)
-        preview = self._preview(step.step, spoken[0], heard[0])
-        self._keep(preview)
-        return replace(step, validation=validation, preview=preview, checkpoint=path.name)
-
-    def _vocoder(self) -> Any:
-        from .vocoders import load_vocoder
-
-        if not hasattr(self, "_loaded_vocoder"):
-            self._loaded_vocoder = load_vocoder(self.config.vocoder, device=self.device)
-        return self._loaded_vocoder
-
-    def _hear(self, utterance: Utterance) -> str:
-        if not self.config.listener:
-            return ""
-        from .transcribe import load_transcriber
-
-        if not hasattr(self, "_listener"):
-            self._listener = load_transcriber(self.config.listener)
-        return self._listener.hear(utterance.wave, utterance.sample_rate).text
-
-    @staticmethod
-    def _worth(validation: dict[str, float]) -> float:
-        """Lower is better: words misheard count first, then sentences that went wrong, then the loss."""
-        return (
-            validation.get("word_error_rate", 0.0)
-            + validation["problems"] / len(PREVIEW_SENTENCES)
-            + 0.05 * validation.get("mel", 0.0)
-        )
-
-    def _preview(self, step: int, utterance: Utterance, heard: str) -> Preview:
-        example = (self.held_out or self.training)[0]
-        return Preview(
-            step=step,
-            text=utterance.text,
-            wave=utterance.wave,
-            sample_rate=utterance.sample_rate,
-            mel_predicted=self._forced(example),
-            mel_true=example.mel.numpy(),
-            alignment=utterance.alignment,
-            symbols=utterance.symbols,
-            heard=heard,
-            problems=utterance.problems,
-        )
-
-    @torch.no_grad()
-    def _forced(self, example: Example) -> np.ndarray:
-        from .dataset import collate
-
-        model = self.learner.speaking.eval()
-        batch = collate([example], model.config.n_frames_per_step).to(self.device)
-        out = model(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker)
-        return out.mel_postnet[0, :, : example.mel.shape[1]].float().cpu().numpy()
+        learner = self.learner
+        shown = (self.held_out or self.training)[0]
+        losses = learner.validate(self.held_out)
+        judgement = self.listener.judge(learner.speaking, step.step, losses, shown, self.config.seed)
+        path = self._save(judgement.worth, judgement.measures)
+        judgement.preview.save(self.run / "previews")
+        return replace(step, validation=judgement.measures, preview=judgement.preview, checkpoint=path.name)
 
     # Keeping ------------------------------------------------------------------------------------------------------
 
@@ -391,20 +311,6 @@ class _Training:
         for old in sorted(folder.glob("step-*.pt"))[:-KEPT_CHECKPOINTS]:
             old.unlink()
         return path
-
-    def _keep(self, preview: Preview) -> None:
-        folder, name = self.run / "previews", f"step-{preview.step:06d}"
-        save(folder / f"{name}.wav", preview.wave, preview.sample_rate)
-        with atomic_write(folder / f"{name}.npz") as file:
-            np.savez_compressed(
-                file,
-                text=preview.text,
-                heard=preview.heard,
-                mel_predicted=preview.mel_predicted.astype(np.float16),
-                mel_true=preview.mel_true.astype(np.float16),
-                alignment=preview.alignment.astype(np.float16),
-                symbols=np.array(preview.symbols),
-            )
 
     def _log(self, step: Step) -> None:
         with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
@@ -464,8 +370,9 @@ def _notes(examples: Sequence[Example]) -> tuple[str, ...]:
     minutes = sum(example.mel.shape[1] for example in examples) / AudioConfig().frames_per_second / 60
     if len(examples) < GOOD_COUNT:
         notes.append(
-            f"{len(examples)} clip{'s' * (len(examples) > 1)} ({minutes:.1f} min) are few: the voice will be recognised, "
-            "its rhythm and rarer sounds will be the base's. 25 clips give a good voice; record more in notebook 01."
+            f"{len(examples)} clip{'s' * (len(examples) > 1)} ({minutes:.1f} min) are few: the voice will be "
+            "recognised, but its rhythm and rarer sounds will be the base's. 25 clips give a good voice; "
+            "record more in notebook 01."
         )
     if unaligned := [example.id for example in examples if example.ends is None]:
         notes.append(

@@ -88,7 +88,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def newest_checkpoint(folder: str | Path) -> tuple[Path, Checkpoint] | None:
     """The newest whole checkpoint in a run's folder; torn ones are passed over. None where there is none."""
-    numbered = [(int(match[1]), path) for path in Path(folder).glob("*.pt") if (match := _WHOLE_NAME.fullmatch(path.name))]
+    matches = ((_WHOLE_NAME.fullmatch(path.name), path) for path in Path(folder).glob("*.pt"))
+    numbered = [(int(match[1]), path) for match, path in matches if match]
     for _, path in sorted(numbered, reverse=True):
         try:
             return path, load_checkpoint(path)
@@ -188,7 +189,7 @@ def load_nvidia(path: str | Path) -> Tacotron2:
             f"found {', '.join(map(str, list(content)[:6]))}."
         )
     if any("mi." in name for name in state):
-        raise CheckpointError(f"{path} was trained with mutual-information layers (MMI), which Tacotron 2 does not have.")
+        raise CheckpointError(f"{path} was trained with mutual-information layers (MMI), unknown to Tacotron 2.")
     state = from_nvidia_names(state)
     try:
         model = Tacotron2(_config_from_shapes(state))
@@ -201,13 +202,12 @@ def load_nvidia(path: str | Path) -> Tacotron2:
 def _config_from_shapes(state: dict[str, torch.Tensor]) -> Tacotron2Config:
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     n_mels = shapes["postnet.convolutions.0.0.weight"][1]
-    count = lambda root: len({name for name in shapes if re.fullmatch(rf"{root}\.convolutions\.\d+\.0\.weight", name)})  # noqa: E731
     return Tacotron2Config(
         n_symbols=shapes["embedding.weight"][0],
         n_mels=n_mels,
         n_frames_per_step=shapes["decoder.linear_projection.weight"][0] // n_mels,
         symbols_embedding_dim=shapes["embedding.weight"][1],
-        encoder_n_convolutions=count("encoder"),
+        encoder_n_convolutions=_count_convolutions(state, "encoder"),
         encoder_kernel_size=shapes["encoder.convolutions.0.0.weight"][2],
         attention_rnn_dim=shapes["decoder.attention_rnn.weight_hh"][1],
         attention_dim=shapes["decoder.attention_layer.query_layer.weight"][0],
@@ -217,12 +217,21 @@ def _config_from_shapes(state: dict[str, torch.Tensor]) -> Tacotron2Config:
         decoder_rnn_dim=shapes["decoder.decoder_rnn.weight_hh"][1],
         postnet_embedding_dim=shapes["postnet.convolutions.0.0.weight"][0],
         postnet_kernel_size=shapes["postnet.convolutions.0.0.weight"][2],
-        postnet_n_convolutions=count("postnet"),
+        postnet_n_convolutions=_count_convolutions(state, "postnet"),
     )
 
 
+def _count_convolutions(state: dict[str, torch.Tensor], part: str) -> int:
+    return sum(bool(re.fullmatch(rf"{part}\.convolutions\.\d+\.0\.weight", name)) for name in state)
+
+
 def save_nvidia(
-    model: Tacotron2, path: str | Path, *, iteration: int = 0, learning_rate: float = 1e-3, optimizer: dict | None = None
+    model: Tacotron2,
+    path: str | Path,
+    *,
+    iteration: int = 0,
+    learning_rate: float = 1e-3,
+    optimizer: dict | None = None,
 ) -> Path:
     """Write a checkpoint that NVIDIA/tacotron2 and FakeYou read.
 

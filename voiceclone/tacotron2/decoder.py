@@ -42,7 +42,7 @@ class Memory(NamedTuple):
     projected: torch.Tensor  # (batch, symbols, attention_dim)
     outside: torch.Tensor | None  # (batch, symbols), True after a text's end
     kernel: torch.Tensor  # (2 * kernel_size, attention_dim), the folded location layer
-    for_frames: torch.Tensor  # (4 * attention_rnn_dim, prenet_dim), the attention LSTM's weights for the prenet's output
+    for_frames: torch.Tensor  # (4 * attention_rnn_dim, prenet_dim), for the prenet's output
     recurrent: torch.Tensor  # (4 * attention_rnn_dim, width + attention_rnn_dim), for context and hidden state
     bias: torch.Tensor  # (4 * attention_rnn_dim,)
 

@@ -161,7 +161,7 @@ class Tacotron2(nn.Module):
         window : AttentionWindow or None
             Keeps the attention near the symbol being spoken; None lets it go anywhere.
         patience : int or None
-            Steps on a text's last symbol after which it is over even though the gate is silent; None waits for the gate.
+            Steps on a text's last symbol after which it is over though the gate is silent; None waits for the gate.
 
         Returns
         -------

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from IPython.display import DisplayHandle
     from matplotlib.figure import Figure
 
-    from ..train import Preview, Step
+    from ..listen import Preview
+    from ..train import Step
     from ..voice import Voice
 
 LINE_SECONDS = 1.0  # between updates of the line of figures

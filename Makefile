@@ -20,7 +20,7 @@ demo: $(VENV)/packages.done
 
 # One thread a process, one process a core: the tests are many small computations, which threads only slow down.
 test: $(VENV)/packages.done
-	@$(PY) -m ruff check voiceclone tests
+	@$(PY) -m ruff check
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q --numprocesses auto --dist loadfile
 
 lab: $(VENV)/packages.done

@@ -1,0 +1,176 @@
+"""Clips become batches: which symbol is spoken when, who is in which batch, what is held out."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from voiceclone.audio import AudioConfig
+from voiceclone.dataset import (
+    Example,
+    LengthBuckets,
+    Split,
+    attention_target,
+    clip_example,
+    collate,
+    split_clips,
+)
+from voiceclone.errors import TrainingError
+from voiceclone.text import to_ids
+
+
+def an_example(ends, frames, *, symbols=None, speaker=None, seed=0):
+    torch.manual_seed(seed)
+    count = len(ends) if symbols is None else symbols
+    ids = np.arange(1, count + 1, dtype=np.int64)
+    ends = None if ends is None else np.array(ends, dtype=np.float32)
+    return Example("0001", "text", ids, torch.randn(80, frames), ends, speaker)
+
+
+def brute_force(example, per_step, *, fine=1000):
+    """Sample the time of each step at many moments and count whose each is."""
+    steps = -(-example.mel.shape[1] // per_step)
+    target = np.zeros((steps, len(example.ids)))
+    for step in range(steps):
+        for moment in step * per_step - 0.5 + (np.arange(fine * per_step) + 0.5) / fine:
+            symbol = int(np.searchsorted(example.ends, moment, side="right"))
+            target[step, min(symbol, len(example.ids) - 1)] += 1
+    return target / (fine * per_step)
+
+
+# Attention's truth ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_step", [1, 2, 3])
+@pytest.mark.parametrize("frames", [24, 25, 26])
+def test_attention_target_is_the_share_of_time_of_each_symbol(per_step, frames):
+    example = an_example([3.2, 3.2, 9.75, 10.0, 17.5, 23.1], frames)  # the second symbol has no time of its own
+    target = attention_target(example, per_step)
+    assert target.shape == (-(-frames // per_step), 6)
+    np.testing.assert_allclose(target.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(target, brute_force(example, per_step), atol=2e-3)
+    assert not target[:, 1].any()
+
+
+def test_attention_target_is_diagonal_where_the_clip_was_not_aligned():
+    target = attention_target(an_example(None, 60, symbols=20), 3)
+    np.testing.assert_allclose(target.sum(1), 1, atol=1e-6)
+    np.testing.assert_array_equal(target.argmax(1), np.arange(20))
+    assert target[0, -1] < 1e-6
+
+
+def test_every_phone_of_a_real_clip_gets_its_time(speech):
+    from voiceclone.align import align
+
+    wave, rate, text = speech
+    config = AudioConfig()
+    example = clip_example("0001", text, wave, config, None)
+    spans = align(wave, rate, text).spans
+    assert len(spans) == len(example.ids) == len(to_ids(text))
+    steps = attention_target(example, 3).sum(0)  # (symbols,) in steps
+    spoken = np.array([span.end - span.start for span in spans]) * config.frames_per_second / 3
+    np.testing.assert_allclose(steps, spoken, atol=1)
+    np.testing.assert_allclose(steps[5:-5], spoken[5:-5], atol=1e-3)  # away from the clip's ends even exactly
+
+
+def test_a_clip_that_does_not_say_its_text_is_kept_without_times(speech):
+    wave, rate, text = speech
+    example = clip_example("0001", text, wave[: rate // 2], AudioConfig(), None)  # too short for so many words
+    assert example.ends is None
+    assert example.mel.shape[0] == 80
+
+
+# Batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_collate_pads_with_zeros_and_changes_nothing_inside():
+    short = an_example([4.0, 10.0], 11, speaker=torch.full((4,), 1.0), seed=1)
+    long = an_example([5.0, 9.0, 14.0], 16, speaker=torch.full((4,), 2.0), seed=2)
+    batch = collate([short, long], 3)
+    assert batch.text.tolist() == [[1, 2, 0], [1, 2, 3]]
+    assert batch.text_lengths.tolist() == [2, 3]
+    assert batch.mels.shape == (2, 80, 18)  # 16 frames are 6 steps of 3
+    assert batch.mel_lengths.tolist() == [11, 16]
+    assert batch.attention.shape == (2, 6, 3)
+    for row, example in enumerate((short, long)):
+        frames = example.mel.shape[1]
+        torch.testing.assert_close(batch.mels[row, :, :frames], example.mel)
+        assert not batch.mels[row, :, frames:].any()
+    np.testing.assert_allclose(batch.attention[0, :4, :2], attention_target(short, 3))
+    assert not batch.attention[0, 4:].any() and not batch.attention[0, :, 2].any()
+    assert batch.speaker.tolist() == [[1.0] * 4, [2.0] * 4]
+    assert collate([an_example([4.0], 5)], 3).speaker is None
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 32), (3, 32), (7, 3), (40, 4), (100, 1)])
+def test_every_clip_comes_once_an_epoch(count, size):
+    lengths = np.random.default_rng(0).integers(50, 500, count)
+    buckets = LengthBuckets(lengths, size, seed=1)
+    batches = iter(buckets)
+    assert buckets.batches_per_epoch >= 1
+    for _ in range(3):
+        epoch = list(islice(batches, buckets.batches_per_epoch))
+        assert sorted(index for batch in epoch for index in batch) == list(range(count))
+        assert max(map(len, epoch)) <= size
+
+
+def test_epochs_differ_and_depend_on_the_seed_alone():
+    lengths = list(range(100, 140))
+    first, second = (list(islice(LengthBuckets(lengths, 4, seed=5), 20)) for _ in range(2))
+    assert first == second
+    assert first[:10] != first[10:]
+    assert first != list(islice(LengthBuckets(lengths, 4, seed=6), 20))
+
+
+@pytest.mark.parametrize("step", [0, 1, 9, 10, 23])
+def test_resuming_gives_the_batches_that_would_have_come(step):
+    lengths = list(range(100, 137))
+    whole = list(islice(LengthBuckets(lengths, 4, seed=5), step + 15))
+    assert list(islice(LengthBuckets(lengths, 4, seed=5, first_step=step), 15)) == whole[step:]
+
+
+def test_clips_of_similar_length_come_together():
+    lengths = np.random.default_rng(0).integers(50, 500, 64)
+    buckets = LengthBuckets(lengths, 8, seed=1)
+    padding = np.mean([np.ptp(lengths[batch]) for batch in islice(buckets, buckets.batches_per_epoch)])
+    assert padding < 0.25 * np.ptp(lengths)
+
+
+# The split --------------------------------------------------------------------------------------------------------
+
+
+def ids(count):
+    return [f"{number:04d}" for number in range(1, count + 1)]
+
+
+def test_the_split_is_disjoint_whole_and_saved(tmp_path):
+    split = split_clips(ids(25), tmp_path / "split.json")
+    assert len(split.validation) == 2
+    assert sorted(split.training + split.validation) == ids(25)
+    assert split_clips(ids(25), tmp_path / "split.json", seed=99) == split  # made once, whatever the seed is later
+
+
+def test_clips_that_come_later_join_the_training(tmp_path):
+    before = split_clips(ids(10), tmp_path / "split.json")
+    after = split_clips(ids(30), tmp_path / "split.json")
+    assert after.validation == before.validation
+    assert set(ids(30)[10:]) < set(after.training)
+
+
+def test_a_held_out_clip_that_was_rejected_is_gone_from_the_split(tmp_path):
+    before = split_clips(ids(25), tmp_path / "split.json")
+    left = [i for i in ids(25) if i != before.validation[0]]
+    assert split_clips(left, tmp_path / "split.json").validation == before.validation[1:]
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(1, 0), (4, 0), (5, 1), (25, 2), (2000, 50)])
+def test_few_clips_are_all_learned_from(tmp_path, count, held_out):
+    assert len(split_clips(ids(count), tmp_path / "split.json").validation) == held_out
+
+
+def test_a_clip_on_both_sides_is_refused():
+    with pytest.raises(TrainingError, match="0002"):
+        Split(("0001", "0002"), ("0002",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from functools import cache
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import AudioError
-from .files import atomic_write
+from .files import atomic_write, text_hash
 
 if TYPE_CHECKING:
     import torch
 
 LOG_FLOOR = 1e-5  # magnitudes below it count as silence: ln(1e-5) = -11.5 (NVIDIA/tacotron2, audio_processing.py)
+STREAM_SIZE = 0x7FFF0000  # bytes; a wav file that says so or more was written as a stream: its length is not known
+SAVED_AS = {"WAV": "PCM_16", "FLAC": "PCM_16", "OGG": "VORBIS"}
 SILENCE_DBFS = -120.0  # what digital silence is said to measure, instead of minus infinity
 
 
@@ -83,7 +86,8 @@ def load(path: str | Path, *, sample_rate: int | None = 22050) -> tuple[np.ndarr
     if wave.size == 0:
         raise AudioError(f"{path} holds no samples (0 s of sound). Record or export it again.")
     if not np.isfinite(wave).all():
-        raise AudioError(f"{path} holds {np.count_nonzero(~np.isfinite(wave))} values that are not numbers. Export it again.")
+        wrong = np.count_nonzero(~np.isfinite(wave))
+        raise AudioError(f"{path} holds {wrong} values that are not numbers. Export it again.")
     wave = wave.mean(axis=1)
     if sample_rate is None:
         return wave, rate
@@ -98,7 +102,7 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
             promised = file.frames
             wave = file.read(dtype="float32", always_2d=True)  # (samples, channels)
             rate = file.samplerate
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: it takes a name.raw for sound without header
         return _read_with_ffmpeg(path, error)
     if path.suffix.lower() == ".wav":
         promised = max(promised, _promised_samples(path))
@@ -112,16 +116,19 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
 
 def _promised_samples(path: Path) -> int:
     """Samples that a wav file's header promises, whatever the file holds; 0 where the header cannot say."""
-    header = path.read_bytes()[:4096]
-    at = header.find(b"data")
-    form = header.find(b"fmt ")
-    if not header.startswith(b"RIFF") or at < 0 or form < 0:
-        return 0
-    size = int.from_bytes(header[at + 4 : at + 8], "little")
-    block = int.from_bytes(header[form + 20 : form + 22], "little")
-    if size >= 0xFFFFFFFF - 4096 or block == 0:  # written as a stream: length not known
-        return 0
-    return size // block
+    block = 0  # bytes of one sample of all channels
+    with path.open("rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return 0
+        while len(header := file.read(8)) == 8:  # chunk by chunk: tags may hold the word "data" too
+            size = int.from_bytes(header[4:], "little")
+            if header[:4] == b"data":
+                return size // block if block and size < STREAM_SIZE else 0
+            start = file.tell()
+            if header[:4] == b"fmt ":
+                block = int.from_bytes(file.read(14)[12:], "little")
+            file.seek(start + size + size % 2)
+    return 0
 
 
 def _read_with_ffmpeg(path: Path, error: Exception) -> tuple[np.ndarray, int]:
@@ -139,10 +146,16 @@ def _read_with_ffmpeg(path: Path, error: Exception) -> tuple[np.ndarray, int]:
         raise AudioError(complaint) from error
     with tempfile.TemporaryDirectory() as folder:
         decoded = Path(folder, "decoded.wav")
-        command = ["ffmpeg", "-v", "error", "-i", str(path), "-vn", "-c:a", "pcm_f32le", str(decoded)]
+        source = f"file:{path}"  # a colon in a name is not a protocol
+        command = ["ffmpeg", "-v", "error", "-i", source, "-vn", "-c:a", "pcm_f32le", str(decoded)]
         result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         if result.returncode != 0 or not decoded.exists():
             raise AudioError(complaint) from error
+        if result.stderr.strip():  # ffmpeg goes on after what it cannot decode, and calls that success
+            raise AudioError(
+                f"{path} is damaged or cut short (ffmpeg: {result.stderr.strip().splitlines()[0]}). "
+                "Copy or export it again."
+            )
         return soundfile.read(decoded, dtype="float32", always_2d=True)
 
 
@@ -161,10 +174,13 @@ def save(path: str | Path, wave: np.ndarray, sample_rate: int = 22050) -> Path:
     Raises
     ------
     AudioError
-        If the wave is empty, holds values that are not numbers, or exceeds full scale.
+        If the wave is empty, holds values that are not numbers, or exceeds full scale, or the suffix is another.
     """
     import soundfile
 
+    kind = Path(path).suffix.lstrip(".").upper() or "WAV"
+    if kind not in SAVED_AS:
+        raise AudioError(f"Cannot save to {path}: sound is written as .wav, .flac or .ogg. Name the file so.")
     wave = np.asarray(wave, dtype=np.float32)
     if wave.ndim != 1 or wave.size == 0:
         raise AudioError(f"Cannot save a wave of shape {wave.shape} to {path}: expected (samples,) with at least one.")
@@ -172,13 +188,20 @@ def save(path: str | Path, wave: np.ndarray, sample_rate: int = 22050) -> Path:
         raise AudioError(f"Cannot save to {path}: the wave holds values that are not numbers.")
     peak = float(np.abs(wave).max())
     if peak > 1.0:
-        raise AudioError(f"Cannot save to {path}: the wave peaks at {peak:.3f}, full scale is 1. Lower its level first.")
+        raise AudioError(f"Cannot save to {path}: the wave peaks at {peak:.3f}, full scale is 1. Lower its level.")
     encoded = io.BytesIO()  # in memory first: libsndfile does not say when a disk is full
-    kind = Path(path).suffix.lstrip(".").upper() or "WAV"
-    soundfile.write(encoded, wave, sample_rate, format=kind, subtype=None if kind == "OGG" else "PCM_16")
+    with soundfile.SoundFile(encoded, "w", sample_rate, 1, format=kind, subtype=SAVED_AS[kind]) as sound:
+        for start in range(0, wave.size, sample_rate):  # libsndfile crashes on a minute of ogg in one piece
+            sound.write(wave[start : start + sample_rate])
     with atomic_write(path) as file:
         file.write(encoded.getbuffer())
     return Path(path)
+
+
+def sound_hash(path: str | Path) -> str:
+    """16 hexadecimal digits of a sound file's samples and rate: its tags do not change it, as they do `file_hash`."""
+    wave, rate = load(path, sample_rate=None)
+    return text_hash(rate, hashlib.sha256(wave.tobytes()).hexdigest())
 
 
 def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

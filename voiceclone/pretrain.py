@@ -132,7 +132,7 @@ def corpus_examples(
     """
     rows = read_corpus(folder)
     known = _read_features(features)
-    missing = [row for row in rows if row.id not in known]
+    missing = [row for row in rows if row.id not in known or _outdated(known[row.id], row.text)]
     if missing:
         known |= _find_features(missing, progress)
         _write_features(features, known)
@@ -157,6 +157,11 @@ class Features:
     ends: np.ndarray  # (symbols,) s; empty where the clip could not be aligned
     speaker: np.ndarray  # (256,)
     gain: float  # brings the clip to TARGET_LUFS
+
+
+def _outdated(features: Features, text: str) -> bool:
+    """Whether phone times are those of another text, which had more or fewer symbols."""
+    return features.ends.size not in (0, len(to_ids(text)))
 
 
 def _find_features(rows: Sequence[Row], progress: Callable[[int, int], None] | None) -> dict[str, Features]:

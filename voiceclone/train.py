@@ -206,8 +206,13 @@ class _Training:
         """Load what to start from, or where the run was."""
         config = self.config
         newest = newest_checkpoint(self.run / "checkpoints") if config.resume else None
-        model, based = (newest[1].model, True) if newest else _starting_model(config, self.training)
-        learn = config.learn or learn_config(config.preset, len(self.training), based=based, device=self.device)
+        if newest:
+            # Clips that have changed are learned with what is known; the same clips go on as they began.
+            model, known = newest[1].model, newest[1].training
+            self.based = known.get("based", True) or known["data"] != self.data
+        else:
+            model, self.based = _starting_model(config, self.training)
+        learn = config.learn or learn_config(config.preset, len(self.training), based=self.based, device=self.device)
         self.learner = Learner(model, learn, device=self.device)
         self.seconds_before, self.first_step, self.best = 0.0, 0, float("inf")
         if newest:
@@ -225,8 +230,9 @@ class _Training:
             else:  # the clips have changed since: the model is kept, the budget begins anew
                 self.first_step = self.learner.step
         else:
-            for stale in (self.run / "checkpoints").glob("*.pt"):
+            for stale in (*self.run.glob("checkpoints/*.pt"), *self.run.glob("previews/step-*")):
                 stale.unlink()
+        self._cut_log()
         self.began = time.monotonic()
         self._write_config()
 
@@ -300,6 +306,7 @@ class _Training:
             "preset": self.config.preset,
             "learner": learner.state(),
             "data": self.data,
+            "based": self.based,
             "seconds": self.seconds,
             "first_step": self.first_step,
             "best": self.best,
@@ -315,6 +322,15 @@ class _Training:
     def _log(self, step: Step) -> None:
         with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(step.as_dict()) + "\n")
+
+    def _cut_log(self) -> None:
+        """Drop what the log says of steps after the checkpoint: they will be taken again."""
+        path = self.run / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= self.learner.step]
+        if kept != lines:
+            with atomic_write(path, "w") as file:
+                file.writelines(kept)
 
     def _write_config(self) -> None:
         content = {

@@ -57,8 +57,17 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = Fa
         "training": checkpoint.training,
         "measures": checkpoint.measures,
     }
+    return _write(path, content)
+
+
+def _write(path: str | Path, content: dict[str, Any]) -> Path:
     with atomic_write(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's own complaint hides the system's, such as that the disk is full
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
     return Path(path)
 
 
@@ -252,9 +261,7 @@ def save_nvidia(
         "optimizer": optimizer or {},
         "learning_rate": learning_rate,
     }
-    with atomic_write(path) as file:
-        torch.save(content, file)
-    return Path(path)
+    return _write(path, content)
 
 
 # Bases ------------------------------------------------------------------------------------------------------------

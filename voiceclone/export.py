@@ -169,7 +169,7 @@ def _contents(voice: Voice, run: str) -> Iterator[Path]:
     """Files of the voice that a zip carries, in the order of `PARTS`."""
     folder = voice.run_dir(run)
     tables = [voice.path / name for name in ("voice.json", "clips.csv", "metadata.csv")]
-    sounds = [*sorted(voice.takes_dir.glob("*.wav")), *sorted(voice.clips_dir.glob("*.wav"))]
+    sounds = [*sorted(voice.takes_dir.glob("[!.]*.wav")), *sorted(voice.clips_dir.glob("[!.]*.wav"))]
     trained = [folder / name for name in ("config.json", "log.jsonl", "checkpoints/best.pt")]
     measured = [voice.samples_dir / "evaluation.json"]
     yield from (path for path in (*tables, *sounds, *trained, *measured) if path.exists())

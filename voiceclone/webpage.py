@@ -110,7 +110,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _samples(voice: Voice) -> list[Sound]:
-    newest = sorted(voice.samples_dir.glob("*.wav"), key=lambda path: path.stat().st_mtime, reverse=True)
+    newest = sorted(voice.samples_dir.glob("[!.]*.wav"), key=lambda path: path.stat().st_mtime, reverse=True)
     return [Sound(path.stem, _embedded(path), f"samples/{path.name}") for path in newest[:MOST_SAMPLES]]
 
 

@@ -6,7 +6,7 @@ from .cleaning import CleanPreview
 from .consent import ConsentForm
 from .evaluation import evaluated, measures_table, sentences_table
 from .machine import machine
-from .panel import Markup, Panel, Progress, bullets, facts, headless, table
+from .panel import Markup, Panel, Progress, bullets, facts, headless, plain_warnings, table
 from .players import picture, play, player, side_by_side
 from .speaking import SpeakingBox, compare_checkpoints, compare_vocoders, comparison, read_aloud, said
 from .takes import TakePanel, take_picture
@@ -35,6 +35,7 @@ __all__ = [
     "machine",
     "measures_table",
     "picture",
+    "plain_warnings",
     "play",
     "player",
     "read_aloud",

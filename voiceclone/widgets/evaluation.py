@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from ..files import atomic_write, file_hash, text_hash
-from .panel import Markup, Progress, table
+from .panel import Markup, Progress, plain_warnings, table
 
 if TYPE_CHECKING:
     from ..evaluate import Evaluation, Measures
@@ -53,7 +53,8 @@ def evaluated(synthesizer: Synthesizer, sentences: Sequence[str], *, engine: str
         known = json.loads(path.read_text(encoding="utf-8"), object_hook=lambda entries: SimpleNamespace(**entries))
         if getattr(known, "of", "") == of:
             return known
-    result = evaluate(synthesizer, sentences, engine=engine, progress=Progress("measured"))
+    with plain_warnings():
+        result = evaluate(synthesizer, sentences, engine=engine, progress=Progress("measured"))
     with atomic_write(path, "w") as file:
         json.dump(result.as_dict() | {"of": of}, file, indent=2, ensure_ascii=False)
     return result

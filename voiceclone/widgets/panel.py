@@ -12,6 +12,7 @@ import html
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -48,6 +49,18 @@ def headless() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return not getattr(getattr(shell, "kernel", None), "_allow_stdin", False)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings as one quiet line each, without the file and line of code that a notebook would print."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default", UserWarning)
+        yield
+    from IPython.display import display
+
+    for warning in caught:
+        display(Markup(f"<em>{html.escape(str(warning.message))}</em>", str(warning.message)))
 
 
 class Panel:

@@ -66,7 +66,7 @@ def compare_checkpoints(voice: Voice, text: str, *, run: str, vocoder: str, seed
     from ..synthesize import Synthesizer
 
     utterances = {}
-    for path in sorted((voice.run_dir(run) / "checkpoints").glob("*.pt")):
+    for path in sorted((voice.run_dir(run) / "checkpoints").glob("[!.]*.pt")):
         synthesizer = Synthesizer.open(voice, run=run, checkpoint=path.stem, vocoder=vocoder)
         utterances[path.stem] = synthesizer.say(text, seed=seed)
     return comparison(utterances)

@@ -298,7 +298,7 @@ def find_checkpoint(voice: Voice, run: str | None = None, checkpoint: str = "bes
         If there is none.
     """
     runs = [voice.run_dir(run)] if run else sorted(voice.runs_dir.glob("*"), key=lambda path: path.stat().st_mtime)
-    folders = [path / "checkpoints" for path in runs if any((path / "checkpoints").glob("*.pt"))]
+    folders = [path / "checkpoints" for path in runs if any((path / "checkpoints").glob("[!.]*.pt"))]
     if not folders:
         where = f"the run {run!r}" if run else "any run"
         raise CheckpointError(f"{voice.name} has no checkpoint in {where}: train it first (notebook 05).")
@@ -307,7 +307,7 @@ def find_checkpoint(voice: Voice, run: str | None = None, checkpoint: str = "bes
         return steps[-1]
     path = folder / (checkpoint if checkpoint.endswith(".pt") else f"{checkpoint}.pt")
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.pt")))
+        known = ", ".join(sorted(file.stem for file in folder.glob("[!.]*.pt")))
         raise CheckpointError(f"There is no checkpoint {checkpoint!r} in {folder}; there are: {known}.")
     return path
 

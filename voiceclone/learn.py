@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
 from .dataset import Batch, Example, Examples, LengthBuckets, collate
@@ -64,6 +65,8 @@ class Learner:
 
     def __init__(self, model: Tacotron2, config: LearnConfig, *, device: str | None = None) -> None:
         self.config = config
+        # A notebook may change device or precision between runs, which accelerate's shared state does not expect.
+        AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=device == "cpu")
         if self.accelerator.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = True  # 10 bits of mantissa are enough for gradients

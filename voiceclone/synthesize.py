@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,7 +202,7 @@ class Synthesizer:
         began = time.monotonic()
         spoken = list(self.stream(text, takes=takes, seed=seed))
         if len(spoken) == 1:
-            return spoken[0]
+            return replace(spoken[0], text=text)
         pause = np.zeros(round(PAUSE_SECONDS * self.sample_rate), dtype=np.float32)
         rest = np.full((self.audio.n_mels, len(pause) // self.audio.hop_length), spoken[0].mel.min(), dtype=np.float32)
         between = lambda parts, gap: [x for part in parts for x in (part, gap)][:-1]  # noqa: E731

@@ -88,7 +88,8 @@ class Step:
         """One line of ``log.jsonl``, without sounds and pictures."""
         content = asdict(replace(self, preview=None))
         content.pop("preview")
-        return content
+        # JSON has no NaN; a step that was skipped for it says null.
+        return {name: None if value != value else value for name, value in content.items()}
 
 
 def learn_config(preset: str, count: int, *, based: bool, device: str) -> LearnConfig:

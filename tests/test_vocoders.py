@@ -170,7 +170,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [{"state_dict": {}, "iteration": 3}, {"mpd": {}, "msd": {}}, [1, 2], {}])
 def test_another_models_checkpoint_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match="no HiFi-GAN generator"):
+    with pytest.raises(CheckpointError, match="no HiFi-GAN generator|expected a dict of weights"):
         load_vocoder("hifigan", tmp_path / "other.pt")
 
 

@@ -6,9 +6,7 @@ Every file is written whole or not at all and read without running code that it 
 from __future__ import annotations
 
 import json
-import pickle
 import re
-import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import torch
 from ..errors import CheckpointError
 from ..files import atomic_path, atomic_write
 from ..text import FRONT_END, SYMBOLS
+from ..weights import read_weights
 from .config import Tacotron2Config
 from .model import Tacotron2
 
@@ -105,52 +104,6 @@ def newest_checkpoint(folder: str | Path) -> tuple[Path, Checkpoint] | None:
         except CheckpointError:
             continue
     return None
-
-
-def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read a file that `torch.save` wrote, refusing code, and say what a wrong file is.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, torn, a web page, or needs code to be run.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint {path}.")
-    with path.open("rb") as file:
-        head = file.read(512)
-    if head.lstrip()[:1] == b"<":
-        raise CheckpointError(f"{path} is a web page, not a checkpoint: the download failed. Download it again.")
-    if head.startswith(b"PK"):
-        _check_archive(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is no plain file of weights, or would run code when opened, and is refused "
-            f"({str(error).splitlines()[0]})."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{path} is torn or no checkpoint ({_first_line(error)}). Use an older one.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of weights.")
-    return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _check_archive(path: Path) -> None:
-    """Compare every part of the file with its checksum; torch itself does not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            torn = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is torn ({error}). Use an older one.") from error
-    if torn:
-        raise CheckpointError(f"{path} is damaged at {torn}: its checksum is wrong. Use an older one.")
 
 
 def _fill(model: Tacotron2, state: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -7,7 +7,6 @@ and a wave is treated as an image one pixel high, because 2-d convolutions can h
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from ..audio import AudioConfig
 from ..errors import CheckpointError
 from ..files import package_file
+from ..weights import read_weights
 from .base import Vocoder
 
 SLOPE = 0.1  # of every leaky ReLU but the last, which has torch's 0.01
@@ -27,8 +27,6 @@ UNIVERSAL = (  # trained by the authors on many voices, 2.5 M steps
     "data/generator_universal.pth.tar",
     "771eaf4876485a35e25577563d390c262e23c2421e4a8c929eacfde34a5b7a60",
 )
-# What torch.load raises over files that are no weights, depending on where it stumbles.
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError)
 Weights = dict[str, torch.Tensor]
 
 
@@ -163,24 +161,11 @@ def load_hifigan(path: str | Path | None = None, *, device: str | torch.device =
 
 def _read(path: Path) -> Weights:
     """The generator's state dict of a checkpoint, read without running any code in it."""
-    if not path.is_file():
-        raise CheckpointError(f"There are no HiFi-GAN weights at {path}. Check the path, or leave it out.")
-    with path.open("rb") as file:
-        beginning = file.read(512).lstrip().lower()
-    if beginning.startswith((b"<!doctype", b"<html")):
-        raise CheckpointError(f"{path} is a web page, not weights: the download went wrong. Download the file again.")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({str(error).splitlines()[0] if str(error) else 'empty'}). "
-            "It is damaged or another kind of file; download or copy it again."
-        ) from error
-    weights = found.get("generator", found) if isinstance(found, dict) else {}
+    found = read_weights(path)
+    weights = found.get("generator", found)
     if not isinstance(weights, dict) or not any(str(key).startswith("conv_pre.") for key in weights):
-        holds = _few(map(str, found)) if isinstance(found, dict) and found else f"a {type(found).__name__}"
         raise CheckpointError(
-            f"{path} is no HiFi-GAN generator: it holds {holds}. "
+            f"{path} is no HiFi-GAN generator: it holds {_few(map(str, found)) or 'nothing'}. "
             "Expected the file that HiFi-GAN's training calls g_ and a number (do_ holds its discriminators)."
         )
     return {key: value.float() for key, value in weights.items() if isinstance(value, torch.Tensor)}

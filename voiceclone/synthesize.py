@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .voice import Voice
 
 LOUDNESS_LUFS = -23.0  # what cleaning gives the clips
-PEAK = 0.84  # -1.5 dBFS: no sample above it, which leaves room for the watermark
+PEAK = 0.89  # -1 dBFS: no sample above it
 PAUSE_SECONDS = 0.25  # between two sentences, beside the silence that each has at its ends
 SECONDS_A_SYMBOL = 0.25  # slower than anyone speaks; what takes longer has not found its end
 PATIENCE_SECONDS = 0.35  # on a sentence's last symbol, after which it is over
@@ -236,7 +236,7 @@ class Synthesizer:
         ids = to_ids(sentence)
         symbols = tuple(symbol_names(ids))
         best = min(self.attempts(ids, takes=takes, seed=seed), key=lambda a: (len(a.problems), -a.sharpness))
-        wave = mark(self._level(vocode(self.vocoder, best.mel)), self.sample_rate)
+        wave = self._level(mark(vocode(self.vocoder, best.mel), self.sample_rate))
         return Utterance(
             sentence,
             wave,

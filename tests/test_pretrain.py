@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -164,3 +165,14 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(corpus, features, tmp_pa
 def test_a_corpus_too_small_to_hold_clips_out_is_refused(corpus, features, tmp_path):
     with pytest.raises(TrainingError, match="6 clips.*at least 8"):
         next(pretrain(corpus, out=tmp_path, features=features, config=config(held_out=4)))
+
+
+def test_a_base_can_go_on_from_another(corpus, features, tmp_path):
+    list(pretrain(corpus, out=tmp_path / "first", config=config(), features=features))
+    still = replace(QUICK, learning_rate=1e-12)
+    going_on = config(start=str(tmp_path / "first"), learn=still, steps=1)
+    list(pretrain(corpus, out=tmp_path / "second", config=going_on, features=features))
+    first, second = (load_base(tmp_path / name) for name in ("first", "second"))
+    for (name, before), after in zip(first.named_parameters(), second.parameters(), strict=True):
+        np.testing.assert_allclose(after.detach(), before.detach(), atol=1e-3, err_msg=name)
+    np.testing.assert_array_equal(second.mel_mean, first.mel_mean)

@@ -95,7 +95,13 @@ def pretrain(options: argparse.Namespace) -> None:
     from .pretrain import PretrainConfig
     from .pretrain import pretrain as steps
 
-    config = PretrainConfig(minutes=options.minutes, steps=options.steps, seed=options.seed, workers=options.workers)
+    config = PretrainConfig(
+        minutes=options.minutes,
+        steps=options.steps,
+        start=options.start,
+        seed=options.seed,
+        workers=options.workers,
+    )
     learn = replace(config.learn, batch_size=options.batch_size, learning_rate=options.learning_rate)
     config = replace(config, learn=learn)
     with _bar(unit=" steps", total=options.steps) as bar:
@@ -290,6 +296,7 @@ def _pretrain_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--out", type=Path, default=Path("data/base"), help="where the base is written")
     added.add_argument("--minutes", type=_positive, default=150.0, help="minutes of training in all")
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
+    added.add_argument("--start", metavar="BASE", help="folder of a base to go on from (default: begin anew)")
     added.add_argument("--batch-size", type=int, default=32, help="clips a step")
     added.add_argument("--learning-rate", type=_positive, default=1e-3, help="Adam's, at its highest")
     added.add_argument("--workers", type=int, default=0, help="processes that make batches, beside this one")

@@ -26,7 +26,7 @@ from .files import atomic_path, atomic_write
 from .learn import LearnConfig, Learned, Learner
 from .levels import loudness
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
-from .tacotron2.checkpoint import Checkpoint, newest_checkpoint, save_base, save_checkpoint
+from .tacotron2.checkpoint import Checkpoint, load_base, newest_checkpoint, save_base, save_checkpoint
 from .text import FRONT_END, to_ids
 
 TARGET_LUFS = -23.0  # what clean.CleanConfig gives a voice's clips
@@ -41,6 +41,7 @@ class PretrainConfig:
     minutes: float = 150.0
     steps: int | None = None
     preset: str = "small"
+    start: str | None = None  # folder of a base to go on from; None begins with random weights
     held_out: int = 40  # clips kept for validation
     validate_every: int = 500  # steps
     save_every: int = 1000  # steps
@@ -288,8 +289,11 @@ def _start(
     sizes: Tacotron2Config, examples: Sequence[Example], config: PretrainConfig, folder: Path
 ) -> tuple[Learner, float]:
     """A learner at its beginning or where it was, and the seconds it has had."""
-    model = Tacotron2(sizes)
-    model.set_mel_statistics(*mel_statistics(examples))
+    if config.start:
+        model = load_base(config.start)  # with its own mel statistics: its weights belong to them
+    else:
+        model = Tacotron2(sizes)
+        model.set_mel_statistics(*mel_statistics(examples))
     learner = Learner(model, config.learn, device=choose_device(config.device))
     newest = newest_checkpoint(folder)
     if newest is None:

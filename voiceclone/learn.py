@@ -47,6 +47,34 @@ class LearnConfig:
             raise VoiceCloneError(f"average={self.average} and frame_dropout={self.frame_dropout} must be in [0, 1).")
 
 
+def learn_config(preset: str, count: int, *, based: bool, device: str) -> LearnConfig:
+    """Settings that suit a preset and a number of clips.
+
+    Parameters
+    ----------
+    preset : str
+        ``"small"`` or ``"full"``.
+    count : int
+        Clips to learn from.
+    based : bool
+        The model begins with what a base or a checkpoint knows, so that smaller steps are enough.
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+    """
+    half = device == "cuda" and torch.cuda.is_bf16_supported()
+    rates = {("small", True): 3e-4, ("small", False): 1e-3, ("full", True): 3e-4, ("full", False): 1e-3}
+    return LearnConfig(
+        batch_size=max(1, min(12 if preset == "small" else 32, count)),
+        learning_rate=rates[preset, based],
+        warmup_steps=30 if based else 200,
+        average=0.99 if based else 0.998,
+        frame_dropout=0.1,
+        frame_noise=0.1 if preset == "small" else 0.0,
+        loss=LossConfig(absolute=1.0 if preset == "small" else 0.0, attention=0.5, gate_positive=5.0),
+        mixed_precision="bf16" if half else "no",
+    )
+
+
 @dataclass(frozen=True)
 class Learned:
     """What one step did."""

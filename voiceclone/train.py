@@ -22,9 +22,9 @@ from .dataset import Example, split_clips, voice_examples
 from .device import choose_device
 from .errors import CheckpointError, TrainingError, VoiceCloneError
 from .files import atomic_write
-from .learn import LearnConfig, Learned, Learner
+from .learn import LearnConfig, Learned, Learner, learn_config
 from .listen import Listener, Preview
-from .tacotron2 import PRESETS, LossConfig, Tacotron2, load_nvidia
+from .tacotron2 import PRESETS, Tacotron2, load_nvidia
 from .tacotron2.checkpoint import Checkpoint, load_base, load_checkpoint, newest_checkpoint, save_checkpoint
 from .text import FRONT_END
 from .voice import Clip, Voice
@@ -45,7 +45,7 @@ class TrainConfig:
     run: str = "main"  # name of the folder below runs/
     resume: bool = True  # go on from the newest whole checkpoint; False begins anew
     start: str | None = None  # a base's folder, an NVIDIA checkpoint's file, or "scratch"; None = data/base for small
-    previews: int = 6  # how often over the budget the voice is listened to
+    previews: int = 6  # how often over the budget the voice is listened to; at most once a minute
     listener: str = "whisper"  # engine that hears the previews; "" judges by alignment and loss alone
     vocoder: str = "hifigan"
     seed: int = 1234
@@ -64,6 +64,11 @@ class TrainConfig:
     def minutes_budget(self) -> float | None:
         """Minutes after which training ends, if time ends it."""
         return DEFAULT_MINUTES[self.preset] if self.minutes is None and self.steps is None else self.minutes
+
+    @property
+    def previews_due(self) -> int:
+        """Previews over the budget: each costs some ten seconds on a laptop, which a short budget cannot spare."""
+        return self.previews if self.minutes_budget is None else max(1, min(self.previews, int(self.minutes_budget)))
 
 
 @dataclass(frozen=True)
@@ -90,34 +95,6 @@ class Step:
         content.pop("preview")
         # JSON has no NaN; a step that was skipped for it says null.
         return {name: None if value != value else value for name, value in content.items()}
-
-
-def learn_config(preset: str, count: int, *, based: bool, device: str) -> LearnConfig:
-    """Settings that suit a preset and a number of clips.
-
-    Parameters
-    ----------
-    preset : str
-        ``"small"`` or ``"full"``.
-    count : int
-        Clips to learn from.
-    based : bool
-        The model begins with what a base or a checkpoint knows, so that smaller steps are enough.
-    device : str
-        ``"cpu"`` or ``"cuda"``.
-    """
-    half = device == "cuda" and torch.cuda.is_bf16_supported()
-    rates = {("small", True): 3e-4, ("small", False): 1e-3, ("full", True): 3e-4, ("full", False): 1e-3}
-    return LearnConfig(
-        batch_size=max(1, min(12 if preset == "small" else 32, count)),
-        learning_rate=rates[preset, based],
-        warmup_steps=30 if based else 200,
-        average=0.99 if based else 0.998,
-        frame_dropout=0.1,
-        frame_noise=0.1 if preset == "small" else 0.0,
-        loss=LossConfig(absolute=1.0 if preset == "small" else 0.0, attention=0.5, gate_positive=5.0),
-        mixed_precision="bf16" if half else "no",
-    )
 
 
 def train(
@@ -247,15 +224,15 @@ class _Training:
         batches = learner.batches(self.training, seed=config.seed)
         saved, notes = learner.step, self.notes
         share = self._spent()
-        due = int(share * config.previews)  # previews that are over
+        due = int(share * config.previews_due)  # previews that are over
         try:
             while share < 1:
                 learned = learner.learn(next(batches), share)
                 share = self._spent()
                 step = self._record(learned, notes)
                 notes = ()
-                if int(min(share, 1.0) * config.previews) > due:
-                    due = int(min(share, 1.0) * config.previews)
+                if (now_due := int(min(share, 1.0) * config.previews_due)) > due:
+                    due = now_due
                     step = self._listen(step)
                     saved = learner.step
                 self._log(step)

@@ -1,4 +1,4 @@
-"""A mark that nobody hears in everything the clone says, so that it can be told from a recording.
+"""A mark, made to go unheard, in everything the clone says, so that it can be told from a recording.
 
 PerTh (Resemble AI, MIT), a network that hides a mark in the lowest 2 kHz of the spectrum where louder sound masks it,
 and finds it again. The package carries its weights; they are used as data.

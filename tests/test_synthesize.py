@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from voiceclone.errors import CheckpointError, TextError, VoiceCloneError
-from voiceclone.levels import loudness
+from voiceclone.levels import TARGET_LUFS, loudness
 from voiceclone.synthesize import (
-    LOUDNESS_LUFS,
     PAUSE_SECONDS,
     PEAK,
     Synthesizer,
@@ -120,7 +119,7 @@ def test_it_is_as_loud_as_the_clips(utterance):
     level, peak = loudness(utterance.wave, 22050), np.abs(utterance.wave).max()
     assert utterance.wave.dtype == np.float32
     assert peak <= PEAK + 1e-6
-    assert level == pytest.approx(LOUDNESS_LUFS, abs=0.2) or (level < LOUDNESS_LUFS and peak > PEAK - 1e-3)
+    assert level == pytest.approx(TARGET_LUFS, abs=0.2) or (level < TARGET_LUFS and peak > PEAK - 1e-3)
 
 
 def test_the_same_seed_gives_the_same_wave_and_another_another(synthesizer):

@@ -18,7 +18,7 @@ import numpy as np
 from .audio import AudioConfig, load, resample, save
 from .errors import AudioError, VoiceError
 from .files import text_hash
-from .levels import loudness, measure, true_peak
+from .levels import TARGET_LUFS, loudness, measure, true_peak
 from .report import DatasetReport, dataset_report
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CleanConfig:
     and all clips come out equally loud.
     """
 
-    target_lufs: float = -23.0  # integrated loudness, ITU-R BS.1770
+    target_lufs: float = TARGET_LUFS  # integrated loudness, ITU-R BS.1770
     true_peak_dbfs: float = -1.0  # no peak above it, also between the samples (EBU R 128)
     margin_seconds: float = 0.05  # of room kept before and after the speech
     highpass_hz: float = 60.0  # rumble and handling noise lie below, the deepest voices above; 0 leaves it out

@@ -19,6 +19,7 @@ SPEECH_PERCENTILE = 95  # the strong vowels, without being led by one loud click
 CLICK_SECONDS = 0.06  # a shorter sound ...
 CLICK_DISTANCE_SECONDS = 0.25  # ... this far from all speech is a mouse or a door, not a consonant
 
+TARGET_LUFS = -23.0  # how loud clips, corpora and what is said shall be (EBU R 128; clean.CleanConfig says why)
 LOUDNESS_BLOCK_SECONDS = 0.4  # ITU-R BS.1770 measures over blocks of this length
 OVERSAMPLING = 4  # ITU-R BS.1770: finds peaks between samples to within 0.7 dB
 

@@ -24,12 +24,11 @@ from .device import choose_device
 from .errors import TrainingError
 from .files import atomic_path, atomic_write
 from .learn import LearnConfig, Learned, Learner
-from .levels import loudness
+from .levels import TARGET_LUFS, loudness
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
 from .tacotron2.checkpoint import Checkpoint, load_base, newest_checkpoint, save_base, save_checkpoint
 from .text import FRONT_END, to_ids
 
-TARGET_LUFS = -23.0  # what clean.CleanConfig gives a voice's clips
 SHORTEST, LONGEST = 0.7, 15.0  # s; outside, clips teach little and cost much
 SPEAKER_NOISE = 0.01  # deviation of what is added to each value of an embedding, whose norm is 1
 

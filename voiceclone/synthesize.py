@@ -14,6 +14,7 @@ import numpy as np
 from .audio import AudioConfig
 from .device import choose_device
 from .errors import AudioError, CheckpointError, TextError, VoiceCloneError
+from .levels import TARGET_LUFS, loudness
 from .text import split_sentences, symbol_names, to_ids
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .vocoders import Vocoder
     from .voice import Voice
 
-LOUDNESS_LUFS = -23.0  # what cleaning gives the clips
 PEAK = 0.89  # -1 dBFS: no sample above it
 PAUSE_SECONDS = 0.25  # between two sentences, beside the silence that each has at its ends
 SECONDS_A_SYMBOL = 0.25  # slower than anyone speaks; what takes longer has not found its end
@@ -205,12 +205,11 @@ class Synthesizer:
             return replace(spoken[0], text=text)
         pause = np.zeros(round(PAUSE_SECONDS * self.sample_rate), dtype=np.float32)
         rest = np.full((self.audio.n_mels, len(pause) // self.audio.hop_length), spoken[0].mel.min(), dtype=np.float32)
-        between = lambda parts, gap: [x for part in parts for x in (part, gap)][:-1]  # noqa: E731
         return Utterance(
             text,
-            np.concatenate(between([u.wave for u in spoken], pause)),
+            np.concatenate(_between([u.wave for u in spoken], pause)),
             self.sample_rate,
-            np.concatenate(between([u.mel for u in spoken], rest), axis=1),
+            np.concatenate(_between([u.mel for u in spoken], rest), axis=1),
             _block_diagonal([u.alignment for u in spoken]),
             tuple(name for u in spoken for name in u.symbols),
             all(u.stopped for u in spoken),
@@ -282,10 +281,8 @@ class Synthesizer:
 
     def _level(self, wave: np.ndarray) -> np.ndarray:
         """As loud as the clips, and no sample beyond full scale."""
-        from .levels import loudness
-
         with suppress(AudioError):  # too short or too quiet to have a loudness: left as it is
-            wave = wave * 10 ** ((LOUDNESS_LUFS - loudness(wave, self.sample_rate)) / 20)
+            wave = wave * 10 ** ((TARGET_LUFS - loudness(wave, self.sample_rate)) / 20)
         peak = float(np.abs(wave).max())
         return (wave * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
 
@@ -311,6 +308,11 @@ def find_checkpoint(voice: Voice, run: str | None = None, checkpoint: str = "bes
         known = ", ".join(sorted(file.stem for file in folder.glob("[!.]*.pt")))
         raise CheckpointError(f"There is no checkpoint {checkpoint!r} in {folder}; there are: {known}.")
     return path
+
+
+def _between(parts: Sequence[np.ndarray], gap: np.ndarray) -> list[np.ndarray]:
+    """Parts with the gap between each two."""
+    return [piece for part in parts for piece in (part, gap)][:-1]
 
 
 def _block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:

@@ -40,11 +40,9 @@ class Checkpoint:
     measures: dict[str, Any] = field(default_factory=dict)  # what was measured at this step
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> Path:
-    """Write a checkpoint with its config, symbols and text front-end; `half` stores the weights in 16 bits."""
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint with its config, symbols and text front-end."""
     state = {name: tensor.detach().cpu() for name, tensor in checkpoint.model.state_dict().items()}
-    if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     content = {
         "format": FORMAT,
         "config": asdict(checkpoint.model.config),
@@ -90,7 +88,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             "Speak with the version that trained it, or train again."
         )
     model = Tacotron2(Tacotron2Config(**content["config"]))
-    _fill(model, {name: t.float() if t.is_floating_point() else t for name, t in content["state_dict"].items()}, path)
+    _fill(model, content["state_dict"], path)
     return Checkpoint(model, content["step"], content["speaker"], content["training"], content["measures"])
 
 

@@ -142,10 +142,6 @@ def _decade(match: re.Match) -> str:
     return plural(year(int(match[1])) if len(match[1]) == 4 else cardinal(int(match[1])))
 
 
-def _range(match: re.Match) -> str:
-    return f"{match[1]} to {match[2]}"
-
-
 def _suffix(words: dict[str, str]) -> Callable[[re.Match], str]:
     """Replace an abbreviation and keep its dot where it also ends the sentence."""
     def replace(match: re.Match) -> str:

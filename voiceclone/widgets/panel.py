@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -63,23 +64,23 @@ def plain_warnings() -> Iterator[None]:
         display(Markup(f"<em>{html.escape(str(warning.message))}</em>", str(warning.message)))
 
 
-class Panel:
+class Panel(ABC):
     """Base of everything here: subclasses write `html`, `text` and `build`.
 
     `widget` is built on first use, so a headless run makes no widgets and saves no widget state.
     """
 
+    @abstractmethod
     def html(self) -> str:
         """The panel's facts as HTML without controls."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self) -> str:
         """The panel's facts in one or a few lines of plain text."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self) -> ipywidgets.Widget:
         """The live controls."""
-        raise NotImplementedError
 
     @cached_property
     def widget(self) -> ipywidgets.Widget:

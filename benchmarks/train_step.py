@@ -17,25 +17,27 @@ from voiceclone.tacotron2 import PRESETS, LossConfig, Tacotron2, TacotronOutput,
 from voiceclone.tacotron2.layers import mask_from_lengths
 
 
-def step_by_step(model: Tacotron2, text, text_lengths, mels, mel_lengths, speaker) -> TacotronOutput:
+def step_by_step(model: Tacotron2, text, text_lengths, mels, mel_lengths, speaker, pitch) -> TacotronOutput:
     """The teacher-forced pass as the paper draws it: everything inside the loop over decoder steps."""
     decoder, config = model.decoder, model.config
     encoded = model.encode(text, text_lengths, speaker)
     memory = decoder.read(encoded, ~mask_from_lengths(text_lengths, text.shape[1]))
-    groups = decoder.group((mels - model.mel_mean) / model.mel_deviation)
+    known = (mels - model.mel_mean) / model.mel_deviation
+    groups = decoder.group(known if model.envelope is None else model.envelope.analyse(known))
     state, frames, outputs = decoder.initial_state(encoded), torch.zeros_like(groups[0]), []
     for group in groups:
         state, output = decoder.step(state, frames, memory)
         outputs.append(output)
         frames = group
-    mel = decoder.ungroup(torch.stack([output.frames for output in outputs]))
-    corrected = mel + model.postnet(mel)
+    said = decoder.ungroup(torch.stack([output.frames for output in outputs]))
+    said_pitch = None if model.envelope is None else decoder.ungroup(torch.stack([o.pitch for o in outputs]))
+    mel, corrected = model._draw(said, said_pitch, pitch)
     gate = torch.stack([output.gate for output in outputs], 1)
     weights = torch.stack([output.weights for output in outputs], 1)
     scaled = [m * model.mel_deviation + model.mel_mean for m in (mel, corrected)]
     stopped = torch.ones(len(text), dtype=torch.bool)
     assert mel.shape[2] % config.n_frames_per_step == 0
-    return TacotronOutput(*scaled, gate, weights, mel_lengths, stopped)
+    return TacotronOutput(*scaled, gate, weights, mel_lengths, stopped, said_pitch)
 
 
 def seconds(forward: Callable[..., TacotronOutput], model: Tacotron2, batch: tuple, repeats: int) -> float:
@@ -43,7 +45,7 @@ def seconds(forward: Callable[..., TacotronOutput], model: Tacotron2, batch: tup
     times = []
     for _ in range(repeats + 1):  # the first warms up
         began = time.perf_counter()
-        tacotron_loss(model, forward(*batch), batch[2], None, LossConfig()).total.backward()
+        tacotron_loss(model, forward(*batch), batch[2], None, LossConfig(), batch[-1]).total.backward()
         model.zero_grad()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
@@ -68,6 +70,7 @@ def main() -> None:
         torch.randn(options.batch, 80, frames),
         torch.full((options.batch,), frames),
         torch.randn(options.batch, 256) if model.config.speaker_dim else None,
+        100 + 100 * torch.rand(options.batch, frames),
     )
     stepped = seconds(lambda *b: step_by_step(model, *b), model, batch, options.repeats)
     whole = seconds(model, model, batch, options.repeats)

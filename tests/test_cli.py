@@ -129,7 +129,7 @@ def test_say_writes_the_file_and_reports_problems(monkeypatch, voice, tmp_path, 
     utterance = SimpleNamespace(
         wave=wave, sample_rate=22050, duration=1.0, seconds_spent=0.5, problems=("it never stopped",)
     )
-    speaker = SimpleNamespace(say=lambda text, seed: utterance)
+    speaker = SimpleNamespace(say=lambda text, **how: utterance)
     monkeypatch.setattr(synthesize.Synthesizer, "open", lambda *_, **__: speaker)
     assert main(["say", str(voice.path), "Hello.", "-o", str(tmp_path / "hello.wav")]) == 0
     assert (tmp_path / "hello.wav").stat().st_size == 44 + 2 * 22050

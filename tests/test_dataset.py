@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -19,7 +20,7 @@ from voiceclone.dataset import (
     split_clips,
 )
 from voiceclone.errors import TrainingError
-from voiceclone.text import to_ids
+from voiceclone.text import symbol_names, to_ids
 
 
 def an_example(ends, frames, *, symbols=None, speaker=None, seed=0):
@@ -76,6 +77,21 @@ def test_every_phone_of_a_real_clip_gets_its_time(speech):
     np.testing.assert_allclose(steps[5:-5], spoken[5:-5], atol=1e-3)  # away from the clip's ends even exactly
 
 
+def test_vowels_of_a_real_clip_have_a_pitch_and_hisses_and_stops_have_none(speech):
+    wave, _, text = speech
+    example = clip_example("0001", text, wave, AudioConfig(), None)
+    assert example.pitch.shape == (example.mel.shape[1],)
+    voiced = {True: [], False: []}  # frames of vowels, and of sounds without voice
+    starts = np.concatenate(([0], example.ends[:-1]))
+    for symbol, start, end in zip(symbol_names(example.ids), starts, example.ends, strict=True):
+        vowel = symbol[-1].isdigit()
+        if vowel or symbol in ("@S", "@SH", "@F", "@TH", "@CH", "@P", "@T", "@K"):
+            voiced[vowel].extend(example.pitch[int(np.ceil(start)) : int(end)] > 0)
+    assert min(map(len, voiced.values())) > 20
+    assert np.mean(voiced[True]) > 0.95 and np.mean(voiced[False]) < 0.5
+    assert 180 < np.median(example.pitch[example.pitch > 0]) < 320  # a woman's voice
+
+
 def test_a_clip_that_does_not_say_its_text_is_kept_without_times(speech):
     wave, rate, text = speech
     example = clip_example("0001", text, wave[: rate // 2], AudioConfig(), None)  # too short for so many words
@@ -103,6 +119,19 @@ def test_collate_pads_with_zeros_and_changes_nothing_inside():
     assert not batch.attention[0, 4:].any() and not batch.attention[0, :, 2].any()
     assert batch.speaker.tolist() == [[1.0] * 4, [2.0] * 4]
     assert collate([an_example([4.0], 5)], 3).speaker is None
+
+
+def test_collate_pads_pitch_with_unvoiced_frames():
+    pitches = [np.linspace(100, 200, frames).astype(np.float32) for frames in (11, 16)]
+    short, long = (replace(an_example([4.0], len(pitch)), pitch=pitch) for pitch in pitches)
+    batch = collate([short, long], 3)
+    assert batch.pitch.shape == (2, 18)
+    for row, example in enumerate((short, long)):
+        frames = len(example.pitch)
+        np.testing.assert_array_equal(batch.pitch[row, :frames], example.pitch)
+        assert not batch.pitch[row, frames:].any()
+    assert torch.equal(batch.to("cpu").pitch, batch.pitch)
+    assert collate([an_example([4.0], 5)], 3).pitch is None
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 32), (3, 32), (7, 3), (40, 4), (100, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jiwer
@@ -11,8 +12,9 @@ import pytest
 
 from voiceclone.audio import load
 from voiceclone.errors import VoiceCloneError, VoiceError
-from voiceclone.evaluate import SENTENCES, evaluate, opinion_score
+from voiceclone.evaluate import SENTENCES, evaluate, measure, opinion_score
 from voiceclone.prompts import PROMPTS
+from voiceclone.speaker import embed, mean_embedding
 from voiceclone.text import to_ids
 from voiceclone.transcribe import words
 
@@ -95,6 +97,30 @@ def test_a_clone_that_plays_the_voices_own_clips_has_their_opinion_score(two_cli
     assert same.voice.opinion_score == pytest.approx(same.natural.opinion_score)
     assert same.voice.likeness >= same.natural.likeness  # each clip is part of the mean that it is compared with
     assert same.voice.word_error_rate > 0.5  # but these are other words
+
+
+@pytest.fixture(scope="module")
+def own_embedding(two_clips):
+    """The voice's own, of its natural clips."""
+    return mean_embedding([embed(*load(two_clips.clip_path(clip.id))) for clip in two_clips.usable()])
+
+
+def test_recordings_are_measured_as_a_clone_that_says_the_same(natural_clone, spoken, own_embedding):
+    found = measure(((text, spoken[text], 22050) for text in UNSEEN), own_embedding, engine="whisper")
+    expected = replace(natural_clone.voice, real_time_factor=None)  # nobody made them
+    assert found.count == expected.count == 2 and found.real_time_factor is None and found.failures == 0
+    for name in ("word_error_rate", "likeness", "opinion_score"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-5), name
+
+
+def test_a_recording_of_silence_is_measured_as_the_worst(spoken, own_embedding):
+    silence = np.zeros(22050, dtype=np.float32)
+    alone = measure([(UNSEEN[0], silence, 22050)], own_embedding, engine="whisper")
+    assert (alone.word_error_rate, alone.likeness, alone.opinion_score) == (1, 0, 1)
+    text = UNSEEN[1]
+    both = [(UNSEEN[0], silence, 22050), (text, spoken[text], 22050)]
+    good = measure(both[1:], own_embedding, engine="whisper")
+    assert measure(both, own_embedding, engine="whisper").likeness == pytest.approx(good.likeness / 2)
 
 
 def test_another_voice_silence_and_problems_show(two_clips, spoken, natural_clone):

@@ -55,7 +55,7 @@ def assert_same(found, expected):
 def test_a_few_steps_lower_every_loss(examples):
     learner = a_learner(examples)
     steps = run(learner, examples, 20, budget=40)
-    for part in ("loss", "mel_loss", "gate_loss", "attention_loss"):
+    for part in ("loss", "mel_loss", "gate_loss", "attention_loss", "pitch_loss"):
         assert getattr(steps[-1], part) < getattr(steps[0], part), part
     assert not any(step.skipped for step in steps)
     assert learner.step == 20
@@ -65,9 +65,19 @@ def test_a_few_steps_lower_every_loss(examples):
 def test_validation_changes_nothing_and_knows_no_clips_as_nothing(examples):
     learner = a_learner(examples)
     before = everything(learner.plain)
-    learner.validate(examples)
+    measures = learner.validate(examples)
+    assert set(measures) == {"mel", "gate", "attention", "pitch"}
+    assert all(np.isfinite(value) and value > 0 for value in measures.values())
     assert_same(everything(learner.plain), before)
     assert learner.validate([]) == {}
+
+
+def test_clips_without_a_pitch_teach_none(examples):
+    learner = a_learner(examples)
+    before = everything(learner.plain.decoder.pitch_layer)
+    learned = run(learner, [replace(example, pitch=None) for example in examples], 1)[0]
+    assert learned.pitch_loss == 0 and learned.mel_loss > 0 and not learned.skipped
+    assert_same(everything(learner.plain.decoder.pitch_layer), before)
 
 
 # What is not a number ---------------------------------------------------------------------------------------------

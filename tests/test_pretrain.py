@@ -8,18 +8,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from tiny import QUICK, TINY
 
 from voiceclone import align as aligning
-from voiceclone.audio import AudioConfig, load, save
+from voiceclone import pretrain as pretraining
+from voiceclone.audio import AudioConfig, load, resample, save
 from voiceclone.errors import TrainingError
 from voiceclone.levels import loudness
+from voiceclone.pitch import track_pitch
 from voiceclone.pretrain import PretrainConfig, corpus_examples, mel_statistics, pretrain, read_corpus
 from voiceclone.prompts import PROMPTS
+from voiceclone.speaker import embed, likeness
 from voiceclone.tacotron2 import PRESETS
 from voiceclone.tacotron2.checkpoint import load_base, newest_checkpoint
 
 COUNT = 6
+SPEEDS = PretrainConfig().speeds
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +43,9 @@ def corpus(sample_takes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def features(corpus, tmp_path_factory):
-    """The corpus's phone times, embeddings and gains, found once."""
+    """The corpus's phone times, pitch, embeddings and gains, found once."""
     path = tmp_path_factory.mktemp("features") / "features.npz"
-    corpus_examples(corpus, path, AudioConfig())
+    corpus_examples(corpus, path, AudioConfig(), SPEEDS)
     return path
 
 
@@ -93,6 +98,7 @@ def test_examples_have_times_speakers_and_one_loudness(corpus, features, aligner
         assert len(example.ends) == len(example.ids)
         assert (np.diff(example.ends) >= -1e-4).all()
         assert abs(example.ends[-1] - example.mel.shape[1]) < 3
+        assert example.pitch.shape == (example.mel.shape[1],)
     assert np.array_equal(examples[0].speaker, examples[2].speaker)  # both of speaker b
     assert not np.array_equal(examples[0].speaker, examples[1].speaker)
     with np.load(features) as file:
@@ -119,8 +125,107 @@ def test_a_text_that_was_changed_is_aligned_again(corpus, features, tmp_path):
     shutil.copy(features, tmp_path / "features.npz")
     table = tmp_path / "corpus" / "metadata.csv"
     table.write_text((corpus / "metadata.csv").read_text().replace(PROMPTS[0], PROMPTS[0].replace("quiet ", "")))
-    examples = corpus_examples(tmp_path / "corpus", tmp_path / "features.npz", AudioConfig())
-    assert all(len(example.ends) == len(example.ids) for example in examples)
+    examples = corpus_examples(tmp_path / "corpus", tmp_path / "features.npz", AudioConfig(), SPEEDS)
+    assert len(examples) == 2 * COUNT
+    assert all(len(example.ends) == len(example.ids) for example in examples)  # at other speeds too
+
+
+def test_features_of_a_version_that_knew_no_pitch_are_found_anew(corpus, features, tmp_path, monkeypatch):
+    with np.load(features) as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file.files if name not in ("pitch", "frames")})
+    asked, align_many = [], aligning.align_many
+    monkeypatch.setattr(aligning, "align_many", lambda items: align_many(asked.append(len(items)) or items))
+    found = corpus_examples(corpus, tmp_path / "old.npz", AudioConfig(), SPEEDS)
+    assert asked == [COUNT]
+    for example, expected in zip(found, corpus_examples(corpus, features, AudioConfig(), SPEEDS), strict=True):
+        assert example.id == expected.id
+        np.testing.assert_allclose(example.pitch, expected.pitch, rtol=1e-3)  # which are kept in half precision
+        np.testing.assert_allclose(example.ends, expected.ends, rtol=1e-3)
+    again = corpus_examples(corpus, tmp_path / "old.npz", AudioConfig(), SPEEDS)
+    assert asked == [COUNT] and len(again) == 2 * COUNT
+
+
+def test_pitch_is_that_of_each_clips_own_sound(corpus, features):
+    for example in corpus_examples(corpus, features, AudioConfig()):
+        wave, _ = load(corpus / "wavs" / f"{example.id}.wav", sample_rate=22050)
+        np.testing.assert_allclose(example.pitch, track_pitch(wave), rtol=1e-3)
+        assert 0.2 < np.mean(example.pitch > 0) < 0.9
+
+
+# Other speeds -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def at_speeds(corpus, features):
+    """All examples by their names, those at other speeds too."""
+    return {example.id: example for example in corpus_examples(corpus, features, AudioConfig(), SPEEDS)}
+
+
+def pairs(at_speeds):
+    """Of each clip the example at another speed, the one at its own, and the speed."""
+    others = [(name, *name.partition("@")[::2]) for name in at_speeds if "@" in name]
+    return [(at_speeds[name], at_speeds[own], float(speed)) for name, own, speed in others]
+
+
+def test_each_clip_is_there_once_more_at_the_speeds_in_turn(at_speeds):
+    own = [f"clip-{number}" for number in range(1, COUNT + 1)]
+    others = [f"{name}@{SPEEDS[number % len(SPEEDS)]}" for number, name in enumerate(own)]
+    assert list(at_speeds) == own + others
+
+
+def test_a_clip_at_another_speed_is_shorter_or_longer_and_says_the_same(at_speeds):
+    for example, own, speed in pairs(at_speeds):
+        assert example.mel.shape[1] == pytest.approx(own.mel.shape[1] / speed, abs=1)
+        np.testing.assert_allclose(example.ends, own.ends / speed, rtol=1e-4)
+        assert example.text == own.text and np.array_equal(example.ids, own.ids)
+
+
+def test_phone_times_at_another_speed_are_those_of_the_sound(corpus, at_speeds):
+    example = at_speeds[f"clip-2@{SPEEDS[1]}"]
+    wave, _ = load(corpus / "wavs" / "clip-2.wav", sample_rate=22050)
+    spans = aligning.align(resample(wave, round(22050 * SPEEDS[1]), 22050), 22050, example.text).spans
+    ends = np.array([span.end for span in spans]) * AudioConfig().frames_per_second
+    assert np.median(np.abs(ends - example.ends)) < 3  # frames: the aligner knows 10 ms, and hears another voice
+
+
+def test_pitch_at_another_speed_is_what_is_tracked_there(corpus, at_speeds):
+    for example, _, speed in pairs(at_speeds):
+        wave, _ = load(corpus / "wavs" / f"{example.id.partition('@')[0]}.wav", sample_rate=22050)
+        tracked = track_pitch(resample(wave, round(22050 * speed), 22050))
+        assert example.pitch.shape == (example.mel.shape[1],) == tracked.shape
+        both = (tracked > 0) & (example.pitch > 0)
+        assert np.mean((tracked > 0) == (example.pitch > 0)) > 0.9
+        assert np.median(np.abs(example.pitch[both] / tracked[both] - 1)) < 0.02
+
+
+def test_a_clip_at_another_speed_is_spoken_by_another(corpus, at_speeds, features, tmp_path, monkeypatch):
+    for example, own, _ in pairs(at_speeds):
+        assert likeness(example.speaker.numpy(), own.speaker.numpy()) < 0.9
+    assert torch.equal(at_speeds[f"clip-1@{SPEEDS[0]}"].speaker, at_speeds[f"clip-3@{SPEEDS[0]}"].speaker)  # both b's
+    # One clip is enough to know a speaker by, so that the embedding is that of the first one's sound.
+    monkeypatch.setattr(pretraining, "EMBEDDED", 1)
+    shutil.copy(features, tmp_path / "features.npz")
+    found = {e.id: e.speaker for e in corpus_examples(corpus, tmp_path / "features.npz", AudioConfig(), [1.3])}
+    wave, _ = load(corpus / "wavs" / "clip-1.wav", sample_rate=16000)
+    expected = embed(resample(wave, 20800, 16000), 16000)
+    for name in ("clip-1@1.3", "clip-3@1.3"):
+        np.testing.assert_allclose(found[name], expected, atol=1e-3)
+
+
+def test_loudness_is_the_same_at_every_speed(at_speeds):
+    for example, own, _ in pairs(at_speeds):
+        assert float(example.mel.exp().square().sum(0).mean()) == pytest.approx(
+            float(own.mel.exp().square().sum(0).mean()), rel=0.4
+        )
+
+
+def test_what_is_held_out_is_not_trained_on_at_any_speed(at_speeds):
+    for seed in range(5):
+        training, held_out = pretraining._hold_out(list(at_speeds.values()), config(seed=seed))
+        names = {example.id for example in held_out}
+        assert len(held_out) == 2 and not any("@" in name for name in names)  # judged by clips as they are
+        assert len(training) == 2 * (COUNT - 2)
+        assert not names & {example.id.partition("@")[0] for example in training}
 
 
 def test_statistics_are_those_of_all_frames(corpus, features):
@@ -137,7 +242,7 @@ def test_statistics_are_those_of_all_frames(corpus, features):
 def test_a_base_is_written_and_read(corpus, features, tmp_path, aligner_gone):
     steps = list(pretrain(corpus, out=tmp_path, features=features, config=config()))
     assert [step.step for step in steps] == [1, 2, 3]
-    assert steps[0].validation == {} and set(steps[1].validation) == {"mel", "gate", "attention"}
+    assert steps[0].validation == {} and set(steps[1].validation) == {"mel", "gate", "attention", "pitch"}
     assert all(np.isfinite(step.learned.loss) for step in steps)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3]
@@ -148,7 +253,7 @@ def test_a_base_is_written_and_read(corpus, features, tmp_path, aligner_gone):
     for name, tensor in model.state_dict().items():
         np.testing.assert_allclose(tensor.numpy(), learned[name].numpy(), rtol=1e-3, atol=1e-5, err_msg=name)
     written = json.loads((tmp_path / "training.json").read_text())
-    assert written["steps"] == 3 and written["clips"] == COUNT - 2 and np.isfinite(written["measures"]["mel"])
+    assert written["steps"] == 3 and written["clips"] == 2 * (COUNT - 2) and np.isfinite(written["measures"]["mel"])
 
 
 def test_an_interrupted_run_goes_on_from_its_checkpoint(corpus, features, tmp_path, aligner_gone):
@@ -165,6 +270,28 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(corpus, features, tmp_pa
 def test_a_corpus_too_small_to_hold_clips_out_is_refused(corpus, features, tmp_path):
     with pytest.raises(TrainingError, match="6 clips.*at least 8"):
         next(pretrain(corpus, out=tmp_path, features=features, config=config(held_out=4)))
+
+
+def test_without_other_speeds_each_clip_is_there_once(corpus, features, tmp_path, aligner_gone):
+    list(pretrain(corpus, out=tmp_path, features=features, config=config(speeds=(), steps=1)))
+    assert json.loads((tmp_path / "training.json").read_text())["clips"] == COUNT - 2
+
+
+def test_a_base_can_go_on_from_one_of_other_sizes(corpus, features, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "small", replace(TINY, envelope_order=0, postnet_n_convolutions=5))
+    list(pretrain(corpus, out=tmp_path / "first", config=config(seed=1), features=features))
+    monkeypatch.setitem(PRESETS, "small", TINY)
+    still = replace(QUICK, learning_rate=1e-12)
+    going_on = config(start=str(tmp_path / "first"), learn=still, steps=1, seed=2)
+    (step,) = pretrain(corpus, out=tmp_path / "second", config=going_on, features=features)
+    assert np.isfinite(step.learned.loss) and step.learned.pitch_loss > 0
+    first, second = (load_base(tmp_path / name) for name in ("first", "second"))
+    assert second.config == TINY
+    before = first.state_dict()
+    for name, after in second.named_parameters():
+        if name in before and before[name].shape == after.shape:
+            np.testing.assert_allclose(after.detach(), before[name], atol=1e-3, err_msg=name)
+    np.testing.assert_array_equal(second.mel_mean, first.mel_mean)
 
 
 def test_a_base_can_go_on_from_another(corpus, features, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,6 +152,22 @@ def test_sentences_follow_each_other_with_a_pause(synthesizer):
 def test_a_text_that_cannot_be_said_is_refused(synthesizer, text):
     with pytest.raises(TextError):
         synthesizer.say(text)
+
+
+def test_a_listener_keeps_the_take_that_is_understood_best(synthesizer):
+    class OneGoodTake(Synthesizer):
+        """Says the sentence once, and nonsense twice in a sharper way."""
+
+        def attempts(self, ids, *, takes, seed):
+            good = super().attempts(ids, takes=1, seed=seed)[0]
+            noise = np.random.default_rng(0).normal(-8, 1, good.mel.shape).astype(np.float32)
+            bad = replace(good, mel=noise, sharpness=good.sharpness + 0.1, problems=good.problems)
+            return [bad, good, bad]
+
+    speaker = OneGoodTake(synthesizer.model, synthesizer.vocoder, speaker=synthesizer.speaker)
+    good = synthesizer.attempts(to_ids(SENTENCE), takes=1, seed=0)[0]
+    assert not np.array_equal(speaker.say(SENTENCE).mel, good.mel)  # by alignment alone the sharper one is kept
+    assert np.array_equal(speaker.say(SENTENCE, listener="whisper").mel, good.mel)
 
 
 def test_no_takes_are_refused(synthesizer):

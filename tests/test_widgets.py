@@ -251,6 +251,7 @@ class Record:
     mel_loss: float = 0.5
     gate_loss: float = 0.3
     attention_loss: float = 0.2
+    pitch_loss: float = 0.1
     learning_rate: float = 1e-3
     seconds: float = 61.0
     validation: dict = field(default_factory=dict)

@@ -61,7 +61,9 @@ def say(options: argparse.Namespace) -> None:
 
     synthesizer = Synthesizer.open(_voice(options), run=options.run, checkpoint=options.checkpoint,
                                    vocoder=options.vocoder)  # fmt: skip
-    utterance = synthesizer.say(options.text, seed=options.seed)
+    utterance = synthesizer.say(
+        options.text, takes=options.takes, seed=options.seed, listener=options.listener
+    )
     save(options.output, utterance.wave, utterance.sample_rate)
     print(f"{options.output}: {utterance.duration:.1f} s of speech, made in {utterance.seconds_spent:.1f} s")
     for problem in utterance.problems:
@@ -92,6 +94,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def pretrain(options: argparse.Namespace) -> None:
     """Make a base, from which voices start, from a corpus of many speakers."""
+    from .device import choose_device, fast_precision
     from .pretrain import PretrainConfig
     from .pretrain import pretrain as steps
 
@@ -102,7 +105,12 @@ def pretrain(options: argparse.Namespace) -> None:
         seed=options.seed,
         workers=options.workers,
     )
-    learn = replace(config.learn, batch_size=options.batch_size, learning_rate=options.learning_rate)
+    learn = replace(
+        config.learn,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        mixed_precision=fast_precision(choose_device()),
+    )
     config = replace(config, learn=learn)
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in steps(options.corpus, out=options.out, config=config):
@@ -245,6 +253,8 @@ def build_parser() -> argparse.ArgumentParser:
     _speech_options(added := verb(say))
     added.add_argument("text", help="what to say")
     added.add_argument("-o", "--output", type=Path, default=Path("said.wav"), help="wav or flac file")
+    added.add_argument("--takes", type=int, default=3, help="tries at each sentence, of which the best is kept")
+    added.add_argument("--listener", default="", help="engine that hears the tries: whisper or wav2vec2")
     added.add_argument("--seed", type=int, default=0, help="another seed gives another take")
     _speech_options(added := verb(evaluate))
     added.add_argument(
@@ -297,7 +307,7 @@ def _pretrain_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--minutes", type=_positive, default=150.0, help="minutes of training in all")
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--start", metavar="BASE", help="folder of a base to go on from (default: begin anew)")
-    added.add_argument("--batch-size", type=int, default=32, help="clips a step")
+    added.add_argument("--batch-size", type=int, default=16, help="clips a step")
     added.add_argument("--learning-rate", type=_positive, default=1e-3, help="Adam's, at its highest")
     added.add_argument("--workers", type=int, default=0, help="processes that make batches, beside this one")
     added.add_argument("--seed", type=int, default=1234, help="of everything random")

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Sampler
 from .audio import AudioConfig, load, log_mel
 from .errors import AlignmentError, TrainingError
 from .files import atomic_write
+from .pitch import track_pitch
 from .text import to_ids
 from .voice import Clip, Voice
 
@@ -30,6 +31,7 @@ class Example:
     mel: torch.Tensor  # (n_mels, frames) log-mel
     ends: np.ndarray | None  # (symbols,) frame at which each symbol ends; None where alignment failed
     speaker: torch.Tensor | None = None  # (speaker_dim,)
+    pitch: np.ndarray | None = None  # (frames,) Hz, 0 where unvoiced
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Batch:
     mel_lengths: torch.Tensor  # (batch,)
     attention: torch.Tensor  # (batch, steps, symbols), each step's time shared among the symbols spoken in it
     speaker: torch.Tensor | None  # (batch, speaker_dim)
+    pitch: torch.Tensor | None = None  # (batch, frames) Hz, 0 where unvoiced
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on a device."""
@@ -61,7 +64,7 @@ def clip_example(
         ends = np.array([span.end for span in spans], dtype=np.float32) * config.frames_per_second
     except AlignmentError:
         ends = None
-    return Example(clip_id, text, ids, log_mel(wave, config)[0], ends, speaker)
+    return Example(clip_id, text, ids, log_mel(wave, config)[0], ends, speaker, track_pitch(wave, config))
 
 
 def voice_examples(
@@ -111,10 +114,13 @@ def collate(examples: Sequence[Example], n_frames_per_step: int) -> Batch:
     count, n_mels = len(examples), examples[0].mel.shape[0]
     text = torch.zeros(count, symbols, dtype=torch.long)
     mels = torch.zeros(count, n_mels, steps * n_frames_per_step)
+    pitch = torch.zeros(count, steps * n_frames_per_step)
     attention = torch.zeros(count, steps, symbols)
     for row, example in enumerate(examples):
         text[row, : len(example.ids)] = torch.from_numpy(example.ids)
         mels[row, :, : example.mel.shape[1]] = example.mel
+        if example.pitch is not None:
+            pitch[row, : len(example.pitch)] = torch.from_numpy(example.pitch)
         target = torch.from_numpy(attention_target(example, n_frames_per_step))
         attention[row, : target.shape[0], : target.shape[1]] = target
     return Batch(
@@ -124,6 +130,7 @@ def collate(examples: Sequence[Example], n_frames_per_step: int) -> Batch:
         torch.tensor([example.mel.shape[1] for example in examples]),
         attention,
         None if examples[0].speaker is None else torch.stack([example.speaker for example in examples]),
+        None if examples[0].pitch is None else pitch,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -148,7 +148,7 @@ def evaluate(
     rows, spent, spoken = [], 0.0, 0.0
     for text in sentences:
         said = synthesizer.say(text)
-        alike = likeness(embed(said.wave, said.sample_rate), own) if np.any(said.wave) else 0.0
+        alike = _likeness_to(own, said.wave, said.sample_rate)
         rows.append(_row(listener, text, said.wave, said.sample_rate, alike, said.problems))
         spent, spoken = spent + said.seconds_spent, spoken + said.duration
         if progress:
@@ -174,6 +174,29 @@ def opinion_score(wave: np.ndarray, sample_rate: int) -> float:
     if len(wave) < OPINION_WINDOW:
         wave = np.resize(wave, OPINION_WINDOW)  # repeats it
     return float(dnsmos.run(wave, sr=OPINION_RATE)["ovrl_mos"])
+
+
+def measure(
+    recordings: Iterable[tuple[str, np.ndarray, int]], speaker: np.ndarray, *, engine: str = "auto"
+) -> Measures:
+    """Measure recordings as `evaluate` measures what a voice says.
+
+    Parameters
+    ----------
+    recordings : iterable of (str, np.ndarray, int)
+        What should be heard, the wave (samples,), its sample rate in Hz.
+    speaker : np.ndarray, shape (256,)
+        Embedding of the voice that they are compared with.
+    engine : str
+        Who listens.
+    """
+    listener = load_transcriber(engine)
+    return _measures([_row(listener, text, w, rate, _likeness_to(speaker, w, rate)) for text, w, rate in recordings])
+
+
+def _likeness_to(speaker: np.ndarray, wave: np.ndarray, sample_rate: int) -> float:
+    """Of a wave to an embedding; silence is like nobody."""
+    return likeness(embed(wave, sample_rate), speaker) if np.any(wave) else 0.0
 
 
 def _natural_clips(voice: Voice, sentences: Sequence[str]) -> list[Clip]:

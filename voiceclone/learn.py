@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
 from .dataset import Batch, Example, Examples, LengthBuckets, collate
+from .device import fast_precision
 from .errors import TrainingError, VoiceCloneError
 from .tacotron2 import LossConfig, Tacotron2, tacotron_loss
 
@@ -61,7 +62,6 @@ def learn_config(preset: str, count: int, *, based: bool, device: str) -> LearnC
     device : str
         ``"cpu"`` or ``"cuda"``.
     """
-    half = device == "cuda" and torch.cuda.is_bf16_supported()
     rates = {("small", True): 3e-4, ("small", False): 1e-3, ("full", True): 3e-4, ("full", False): 1e-3}
     return LearnConfig(
         batch_size=max(1, min(12 if preset == "small" else 32, count)),
@@ -70,8 +70,10 @@ def learn_config(preset: str, count: int, *, based: bool, device: str) -> LearnC
         average=0.99 if based else 0.998,
         frame_dropout=0.1,
         frame_noise=0.1 if preset == "small" else 0.0,
-        loss=LossConfig(absolute=1.0 if preset == "small" else 0.0, attention=0.5, gate_positive=5.0),
-        mixed_precision="bf16" if half else "no",
+        loss=LossConfig(absolute=1.0, contrast=1.0, attention=0.5, gate_positive=5.0)
+        if preset == "small"
+        else LossConfig(attention=0.5, gate_positive=5.0),
+        mixed_precision=fast_precision(device),
     )
 
 
@@ -83,6 +85,7 @@ class Learned:
     mel_loss: float
     gate_loss: float
     attention_loss: float
+    pitch_loss: float
     grad_norm: float
     learning_rate: float
     skipped: bool  # the loss or the gradient was not finite, and nothing was changed
@@ -154,9 +157,11 @@ class Learner:
         self.model.train()
         with self.accelerator.autocast():
             output = self.model(
-                batch.text, batch.text_lengths, self._roughened(batch), batch.mel_lengths, batch.speaker
+                batch.text, batch.text_lengths, self._roughened(batch), batch.mel_lengths, batch.speaker, batch.pitch
             )
-            losses = tacotron_loss(self.plain, output, batch.mels, batch.attention, self.config.loss)
+            losses = tacotron_loss(
+                self.plain, output, batch.mels, batch.attention, self.config.loss, batch.pitch
+            )
         self.accelerator.backward(losses.total)
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
         skipped = not (math.isfinite(norm) and bool(losses.total.isfinite()))
@@ -169,7 +174,7 @@ class Learner:
         self.optimiser.zero_grad()
         self._count_bad(skipped, rate)
         self.step += 1
-        parts = (losses.total, losses.mel, losses.gate, losses.attention)
+        parts = (losses.total, losses.mel, losses.gate, losses.attention, losses.pitch)
         return Learned(*(float(part.detach()) for part in parts), norm, rate, skipped)
 
     def _roughened(self, batch: Batch) -> torch.Tensor:
@@ -203,12 +208,12 @@ class Learner:
         """Teacher-forced losses of the speaking model on examples it has not learned from."""
         if not examples:
             return {}
-        model, total = self.speaking.eval(), {"mel": 0.0, "gate": 0.0, "attention": 0.0}
+        model, total = self.speaking.eval(), {"mel": 0.0, "gate": 0.0, "attention": 0.0, "pitch": 0.0}
         for at in range(0, len(examples), batch_size):
             part = examples[at : at + batch_size]
             batch = collate(part, model.config.n_frames_per_step).to(self.accelerator.device)
-            output = model(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker)
-            losses = tacotron_loss(model, output, batch.mels, batch.attention, LossConfig(attention=1.0))
+            output = model(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker, batch.pitch)
+            losses = tacotron_loss(model, output, batch.mels, batch.attention, LossConfig(attention=1.0), batch.pitch)
             for name in total:
                 total[name] += float(getattr(losses, name)) * len(part) / len(examples)
         return total

@@ -144,5 +144,5 @@ class Listener:
 def teacher_forced(model: Tacotron2, example: Example, device: str) -> np.ndarray:
     """What the model predicts of a clip, each frame from the true ones before it; (n_mels, frames)."""
     batch = collate([example], model.config.n_frames_per_step).to(device)
-    out = model.eval()(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker)
+    out = model.eval()(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker, batch.pitch)
     return out.mel_postnet[0, :, : example.mel.shape[1]].float().cpu().numpy()

@@ -206,14 +206,14 @@ def losses(steps: Sequence[Step | Mapping[str, Any]]) -> Figure:
     Parameters
     ----------
     steps : sequence of Step, or of the log's rows
-        Their fields ``step``, ``mel_loss``, ``gate_loss``, ``attention_loss``, ``learning_rate`` and ``validation``.
+        Their fields ``step``, ``mel_loss`` (``gate_``, ``attention_``, ``pitch_``), ``learning_rate``, ``validation``.
     """
     heard = _validated(steps, "word_error_rate")
     heights = (4, 1.4, 1) if heard else (4, 1)
     figure = new_figure(5.6 if heard else 4.4)
     above, *between, below = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     at = np.array(_column(steps, "step"), dtype=float)
-    for name, colour in (("mel", BLUE), ("attention", ORANGE), ("gate", GREEN)):
+    for name, colour in (("mel", BLUE), ("attention", ORANGE), ("pitch", PURPLE), ("gate", GREEN)):
         values = np.array(
             [math.nan if value is None else value for value in _column(steps, f"{name}_loss")], dtype=float
         )

@@ -18,18 +18,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .audio import AudioConfig, load, log_mel
+from .audio import AudioConfig, load, log_mel, resample
 from .dataset import Batch, Example
 from .device import choose_device
 from .errors import TrainingError
 from .files import atomic_path, atomic_write
 from .learn import LearnConfig, Learned, Learner
 from .levels import TARGET_LUFS, loudness
+from .pitch import track_pitch
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
-from .tacotron2.checkpoint import Checkpoint, load_base, newest_checkpoint, save_base, save_checkpoint
+from .tacotron2.checkpoint import Checkpoint, adopt, load_base, newest_checkpoint, save_base, save_checkpoint
 from .text import FRONT_END, to_ids
 
 SHORTEST, LONGEST = 0.7, 15.0  # s; outside, clips teach little and cost much
+EMBEDDED = 20  # clips of a speaker that are enough to know it by
 SPEAKER_NOISE = 0.01  # deviation of what is added to each value of an embedding, whose norm is 1
 
 
@@ -41,19 +43,20 @@ class PretrainConfig:
     steps: int | None = None
     preset: str = "small"
     start: str | None = None  # folder of a base to go on from; None begins with random weights
+    speeds: tuple[float, ...] = (0.87, 1.15)  # each clip is also learned at one of these, in turn: another speaker
     held_out: int = 40  # clips kept for validation
-    validate_every: int = 500  # steps
-    save_every: int = 1000  # steps
+    validate_every: int = 200  # steps
+    save_every: int = 200  # steps
     log_every: int = 50  # steps
     workers: int = 0  # processes that make batches; 0 = none beside this one
     seed: int = 1234
     device: str | None = None
     learn: LearnConfig = field(
         default_factory=lambda: LearnConfig(
-            batch_size=32,
+            batch_size=16,
             learning_rate=1e-3,
-            warmup_steps=500,
-            average=0.9995,
+            warmup_steps=200,
+            average=0.998,
             frame_dropout=0.1,
             frame_noise=0.1,
             loss=LossConfig(absolute=1.0, attention=0.5, gate_positive=5.0),
@@ -87,6 +90,17 @@ class Row:
     speaker: str
     text: str
     path: Path
+    speed: float = 1.0  # at which it is played: faster is higher, and a smaller head
+
+    @property
+    def key(self) -> str:
+        """Names the clip and its speed."""
+        return self.id if self.speed == 1.0 else f"{self.id}@{self.speed}"
+
+    def wave(self, sample_rate: int) -> np.ndarray:
+        """(samples,) at `sample_rate`, played at its speed."""
+        wave, _ = load(self.path, sample_rate=sample_rate)
+        return wave if self.speed == 1.0 else resample(wave, round(sample_rate * self.speed), sample_rate)
 
 
 def read_corpus(folder: str | Path) -> list[Row]:
@@ -115,38 +129,47 @@ def read_corpus(folder: str | Path) -> list[Row]:
 
 
 def corpus_examples(
-    folder: str | Path, features: Path, audio: AudioConfig, progress: Callable[[int, int], None] | None = None
+    folder: str | Path,
+    features: Path,
+    audio: AudioConfig,
+    speeds: Sequence[float] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Example]:
-    """Examples of a corpus, one a clip that could be aligned with its text.
+    """Examples of a corpus, of each clip that could be aligned with its text.
 
     Parameters
     ----------
     folder : str or Path
         The corpus.
     features : Path
-        File that keeps phone times, embeddings and gains; made when missing, extended when clips were added.
+        File that keeps phone times, pitch, embeddings and gains; made when missing, extended when clips were added.
     audio : AudioConfig
         Sizes of the log-mel.
+    speeds : sequence of float
+        Each clip is there once more at one of these, in turn.
     progress : callable or None
         Called with clips done and clips in all.
     """
     rows = read_corpus(folder)
     known = _read_features(features)
-    missing = [row for row in rows if row.id not in known or _outdated(known[row.id], row.text)]
-    if missing:
-        known |= _find_features(missing, progress)
-        _write_features(features, known)
+    if missing := _missing(rows, known):
+        known |= _find_features(missing, audio, progress)
+    if speeds:
+        rows += [replace(row, speed=speeds[number % len(speeds)]) for number, row in enumerate(rows)]
+        known |= _features_at_speeds(_missing(rows, known), known)
+    _write_features(features, known)
     examples = []
     for row in rows:
-        found = known[row.id]
+        found = known[row.key]
         if found.ends.size == 0:  # could not be aligned: its text is not what is said
             continue
-        wave, _ = load(row.path, sample_rate=audio.sample_rate)
+        wave = row.wave(audio.sample_rate)
         if SHORTEST <= len(wave) / audio.sample_rate <= LONGEST:
             mel = log_mel(wave * found.gain, audio)[0]
             ends = found.ends * audio.frames_per_second
             ids = np.array(to_ids(row.text), dtype=np.int64)
-            examples.append(Example(row.id, row.text, ids, mel, ends, torch.from_numpy(found.speaker)))
+            pitch = np.pad(found.pitch, (0, 4), mode="edge")[: mel.shape[1]]  # rounding may leave it a frame short
+            examples.append(Example(row.key, row.text, ids, mel, ends, torch.from_numpy(found.speaker), pitch))
     return examples
 
 
@@ -155,8 +178,14 @@ class Features:
     """What is slow to find out of a clip."""
 
     ends: np.ndarray  # (symbols,) s; empty where the clip could not be aligned
+    pitch: np.ndarray  # (frames,) Hz, 0 where unvoiced
     speaker: np.ndarray  # (256,)
     gain: float  # brings the clip to TARGET_LUFS
+
+
+def _missing(rows: Sequence[Row], known: dict[str, Features]) -> list[Row]:
+    """Rows of which nothing is known, or only of another text."""
+    return [row for row in rows if row.key not in known or _outdated(known[row.key], row.text)]
 
 
 def _outdated(features: Features, text: str) -> bool:
@@ -164,39 +193,65 @@ def _outdated(features: Features, text: str) -> bool:
     return features.ends.size not in (0, len(to_ids(text)))
 
 
-def _find_features(rows: Sequence[Row], progress: Callable[[int, int], None] | None) -> dict[str, Features]:
-    """Align every clip, embed every clip, and give each the mean embedding of its speaker."""
+def _find_features(
+    rows: Sequence[Row], audio: AudioConfig, progress: Callable[[int, int], None] | None
+) -> dict[str, Features]:
+    """Align every clip, find its pitch and gain, and give it the embedding of its speaker."""
     from .align import align_many
-    from .speaker import embed, mean_embedding
 
-    waves, gains, embeddings = [], {}, defaultdict(list)
+    speakers = _speakers(rows)
+    waves, gains, pitches = [], {}, {}
     for done, row in enumerate(rows, 1):
-        wave, rate = load(row.path, sample_rate=16000)
-        waves.append((wave, rate, row.text))
-        embeddings[row.speaker].append(embed(wave, rate))
-        gains[row.id] = 10 ** ((TARGET_LUFS - loudness(wave, rate)) / 20)
+        wave = row.wave(audio.sample_rate)
+        waves.append((wave, audio.sample_rate, row.text))
+        pitches[row.id] = track_pitch(wave, audio)
+        gains[row.id] = 10 ** ((TARGET_LUFS - loudness(wave, audio.sample_rate)) / 20)
         if progress:
             progress(done, 2 * len(rows))
-    speakers = {name: mean_embedding(of_speaker) for name, of_speaker in embeddings.items()}
     found = {}
     for done, (row, alignment) in enumerate(zip(rows, align_many(waves), strict=True), 1):
         fits = alignment is not None and alignment.fits
         ends = np.array([span.end for span in alignment.spans] if fits else [], dtype=np.float32)
-        found[row.id] = Features(ends, speakers[row.speaker].astype(np.float32), gains[row.id])
+        found[row.id] = Features(ends, pitches[row.id], speakers[row.speaker, row.speed], gains[row.id])
         if progress:
             progress(len(rows) + done, 2 * len(rows))
     return found
+
+
+def _features_at_speeds(rows: Sequence[Row], known: dict[str, Features]) -> dict[str, Features]:
+    """The features of clips played at other speeds, which follow from those at their own; only speakers change."""
+    speakers = _speakers(rows)
+    found = {}
+    for row in rows:
+        own = known[row.id]
+        frames = max(1, round(len(own.pitch) / row.speed))
+        places = np.minimum(np.round(np.arange(frames) * row.speed).astype(int), len(own.pitch) - 1)
+        pitch = own.pitch[places] * np.float32(row.speed)
+        found[row.key] = Features(own.ends / row.speed, pitch, speakers[row.speaker, row.speed], own.gain)
+    return found
+
+
+def _speakers(rows: Sequence[Row]) -> dict[tuple[str, float], np.ndarray]:
+    """Embedding of each speaker at each speed, (256,)."""
+    from .speaker import embed, mean_embedding
+
+    embeddings = defaultdict(list)
+    for row in rows:
+        if len(of_speaker := embeddings[row.speaker, row.speed]) < EMBEDDED:
+            of_speaker.append(embed(row.wave(16000), 16000))
+    return {name: mean_embedding(of_speaker).astype(np.float32) for name, of_speaker in embeddings.items()}
 
 
 def _read_features(path: Path) -> dict[str, Features]:
     if not path.exists():
         return {}
     with np.load(path) as file:
-        if str(file["front_end"]) != FRONT_END:
+        if str(file["front_end"]) != FRONT_END or "pitch" not in file:
             return {}
         ends = np.split(file["ends"], np.cumsum(file["counts"])[:-1])
-        columns = zip(file["ids"], ends, file["speakers"].astype(np.float32), file["gains"], strict=True)
-        return {str(name): Features(e, speaker, float(gain)) for name, e, speaker, gain in columns}
+        pitch = np.split(file["pitch"].astype(np.float32), np.cumsum(file["frames"])[:-1])
+        columns = zip(file["ids"], ends, pitch, file["speakers"].astype(np.float32), file["gains"], strict=True)
+        return {str(name): Features(e, p, speaker, float(gain)) for name, e, p, speaker, gain in columns}
 
 
 def _write_features(path: Path, features: dict[str, Features]) -> None:
@@ -207,6 +262,8 @@ def _write_features(path: Path, features: dict[str, Features]) -> None:
             ids=list(features),
             counts=[len(f.ends) for f in features.values()],
             ends=np.concatenate([f.ends for f in features.values()]),
+            frames=[len(f.pitch) for f in features.values()],
+            pitch=np.concatenate([f.pitch for f in features.values()]).astype(np.float16),
             speakers=np.stack([f.speaker for f in features.values()]).astype(np.float16),
             gains=np.array([f.gain for f in features.values()]),
         )
@@ -251,7 +308,8 @@ def pretrain(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    examples = corpus_examples(corpus, Path(features or out / "features.npz"), AudioConfig(), progress)
+    path = Path(features or out / "features.npz")
+    examples = corpus_examples(corpus, path, AudioConfig(), config.speeds, progress)
     training, held_out = _hold_out(examples, config)
     learner, spent = _start(PRESETS[config.preset], training, config, out / "checkpoints")
     began = time.monotonic() - spent
@@ -275,24 +333,25 @@ def pretrain(
 
 
 def _hold_out(examples: list[Example], config: PretrainConfig) -> tuple[list[Example], list[Example]]:
-    if len(examples) < 2 * config.held_out:
+    names = [example.id for example in examples if "@" not in example.id]  # once each, whatever their speeds
+    if len(names) < 2 * config.held_out:
         raise TrainingError(
-            f"The corpus has {len(examples)} clips that fit their texts; at least {2 * config.held_out} are needed "
+            f"The corpus has {len(names)} clips that fit their texts; at least {2 * config.held_out} are needed "
             f"when {config.held_out} are held out."
         )
-    chosen = set(np.random.default_rng(config.seed).choice(len(examples), config.held_out, replace=False).tolist())
-    return [e for i, e in enumerate(examples) if i not in chosen], [examples[i] for i in sorted(chosen)]
+    chosen = set(np.random.default_rng(config.seed).choice(names, config.held_out, replace=False).tolist())
+    training = [example for example in examples if example.id.partition("@")[0] not in chosen]
+    return training, [example for example in examples if example.id in chosen]
 
 
 def _start(
     sizes: Tacotron2Config, examples: Sequence[Example], config: PretrainConfig, folder: Path
 ) -> tuple[Learner, float]:
     """A learner at its beginning or where it was, and the seconds it has had."""
-    if config.start:
-        model = load_base(config.start)  # with its own mel statistics: its weights belong to them
-    else:
-        model = Tacotron2(sizes)
-        model.set_mel_statistics(*mel_statistics(examples))
+    model = Tacotron2(sizes)
+    model.set_mel_statistics(*mel_statistics(examples))
+    if config.start:  # with its own mel statistics, since its weights belong to them
+        adopt(model, load_base(config.start))
     learner = Learner(model, config.learn, device=choose_device(config.device))
     newest = newest_checkpoint(folder)
     if newest is None:

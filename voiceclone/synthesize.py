@@ -20,6 +20,7 @@ from .text import split_sentences, symbol_names, to_ids
 if TYPE_CHECKING:
     import torch
 
+    from .ears import Transcriber
     from .tacotron2 import Tacotron2
     from .vocoders import Vocoder
     from .voice import Voice
@@ -126,6 +127,7 @@ class Synthesizer:
         self.checkpoint = checkpoint
         self.device = device
         self.audio = AudioConfig()
+        self._ears: dict[str, Transcriber] = {}  # listeners, loaded when first asked for
 
     @classmethod
     def open(
@@ -181,7 +183,7 @@ class Synthesizer:
         """Time that one decoder step speaks."""
         return self.model.config.n_frames_per_step / self.audio.frames_per_second
 
-    def say(self, text: str, *, takes: int = 3, seed: int = 0) -> Utterance:
+    def say(self, text: str, *, takes: int = 3, seed: int = 0, listener: str = "") -> Utterance:
         """Say a text of any length, sentence by sentence.
 
         Parameters
@@ -193,6 +195,9 @@ class Synthesizer:
             takes differ.
         seed : int
             The same seed gives the same takes.
+        listener : str
+            Engine that hears each take (``"whisper"``, ``"wav2vec2"``), so that the one that is understood best is
+            kept; "" judges by alignment alone, which is faster.
 
         Raises
         ------
@@ -200,7 +205,7 @@ class Synthesizer:
             If the text holds nothing to say or something that cannot be said.
         """
         began = time.monotonic()
-        spoken = list(self.stream(text, takes=takes, seed=seed))
+        spoken = list(self.stream(text, takes=takes, seed=seed, listener=listener))
         if len(spoken) == 1:
             return replace(spoken[0], text=text)
         pause = np.zeros(round(PAUSE_SECONDS * self.sample_rate), dtype=np.float32)
@@ -217,28 +222,28 @@ class Synthesizer:
             time.monotonic() - began,
         )
 
-    def stream(self, text: str, *, takes: int = 3, seed: int = 0) -> Iterator[Utterance]:
-        """Say a text sentence by sentence, each as soon as it is ready."""
+    def stream(self, text: str, *, takes: int = 3, seed: int = 0, listener: str = "") -> Iterator[Utterance]:
+        """Say a text sentence by sentence, each as soon as it is ready; parameters as for `say`."""
         if takes < 1:
             raise VoiceCloneError(f"takes={takes} must be at least 1: it is how often each sentence is tried.")
         sentences = split_sentences(text)
         if not sentences:
             raise TextError(f"There is nothing to say in {text!r}: it has no word.")
         for number, sentence in enumerate(sentences):
-            yield self._say_sentence(sentence, takes, seed + 1000 * number)
+            yield self._say_sentence(sentence, takes, seed + 1000 * number, listener)
 
-    def _say_sentence(self, sentence: str, takes: int, seed: int) -> Utterance:
-        from .vocoders import vocode
-        from .watermark import mark
-
+    def _say_sentence(self, sentence: str, takes: int, seed: int, listener: str) -> Utterance:
         began = time.monotonic()
         ids = to_ids(sentence)
         symbols = tuple(symbol_names(ids))
-        best = min(self.attempts(ids, takes=takes, seed=seed), key=lambda a: (len(a.problems), -a.sharpness))
-        wave = self._level(mark(vocode(self.vocoder, best.mel), self.sample_rate))
+        attempts = self.attempts(ids, takes=takes, seed=seed)
+        misheard = self._misheard(attempts, sentence, listener) if listener else [0.0] * takes
+        best, _ = min(
+            zip(attempts, misheard, strict=True), key=lambda one: (len(one[0].problems), one[1], -one[0].sharpness)
+        )
         return Utterance(
             sentence,
-            wave,
+            self._sound(best),
             self.sample_rate,
             best.mel,
             best.alignment,
@@ -278,6 +283,22 @@ class Synthesizer:
             mel = out.mel_postnet[take, :, :frames].cpu().numpy()
             attempts.append(Attempt(mel, alignment, bool(out.stopped[take]), problems, float(alignment.max(1).mean())))
         return attempts
+
+    def _misheard(self, attempts: Sequence[Attempt], sentence: str, listener: str) -> list[float]:
+        """Word error rate of each attempt."""
+        from .transcribe import load_transcriber, word_error_rate
+
+        if listener not in self._ears:
+            self._ears[listener] = load_transcriber(listener)
+        heard = [self._ears[listener].hear(self._sound(attempt), self.sample_rate).text for attempt in attempts]
+        return [word_error_rate(sentence, text) for text in heard]
+
+    def _sound(self, attempt: Attempt) -> np.ndarray:
+        """(samples,) with the watermark, as loud as the clips."""
+        from .vocoders import vocode
+        from .watermark import mark
+
+        return self._level(mark(vocode(self.vocoder, attempt.mel), self.sample_rate))
 
     def _level(self, wave: np.ndarray) -> np.ndarray:
         """As loud as the clips, and no sample beyond full scale."""

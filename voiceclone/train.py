@@ -81,6 +81,7 @@ class Step:
     mel_loss: float
     gate_loss: float
     attention_loss: float
+    pitch_loss: float
     grad_norm: float
     learning_rate: float
     seconds: float  # of training, over all sessions
@@ -254,6 +255,7 @@ class _Training:
             mel_loss=learned.mel_loss,
             gate_loss=learned.gate_loss,
             attention_loss=learned.attention_loss,
+            pitch_loss=learned.pitch_loss,
             grad_norm=learned.grad_norm,
             learning_rate=learned.learning_rate,
             seconds=self.seconds,

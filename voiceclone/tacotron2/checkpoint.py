@@ -120,6 +120,20 @@ def _fill(model: Tacotron2, state: dict[str, torch.Tensor], path: str | Path) ->
     model.load_state_dict(state)
 
 
+def adopt(model: Tacotron2, other: Tacotron2) -> tuple[str, ...]:
+    """Take over the weights of a model of other sizes wherever name and shape agree.
+
+    Returns
+    -------
+    tuple of str
+        The parts of `model` that keep their random weights, such as ``"decoder.prenet"``; none where all sizes agree.
+    """
+    own, known = model.state_dict(), other.state_dict()
+    fitting = {name: t for name, t in known.items() if name in own and own[name].shape == t.shape}
+    model.load_state_dict(fitting, strict=False)
+    return tuple(sorted({name.rpartition(".")[0] for name in own if name not in fitting}))
+
+
 # NVIDIA's form ----------------------------------------------------------------------------------------------------
 
 
@@ -198,12 +212,12 @@ def save_nvidia(
     Raises
     ------
     CheckpointError
-        If the model has parts that they do not know (a speaker embedding, normalised mels).
+        If the model has parts that they do not know (a speaker embedding, normalised mels, envelope and pitch).
     """
-    if model.config.speaker_dim or model.config.normalise_mels:
+    if model.config.speaker_dim or model.config.normalise_mels or model.config.envelope_order:
         raise CheckpointError(
-            "Only the `full` preset interchanges with NVIDIA and FakeYou: this model has a speaker embedding or "
-            "normalised mels. Train with preset='full' for that."
+            "Only the `full` preset interchanges with NVIDIA and FakeYou: this model has a speaker embedding, "
+            "normalised mels, or envelope and pitch apart. Train with preset='full' for that."
         )
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     content = {

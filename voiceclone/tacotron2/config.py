@@ -32,13 +32,17 @@ class Tacotron2Config:
     postnet_n_convolutions: int = 5
     speaker_dim: int = 0  # size of the speaker embedding added to the encoder's output; 0 = one voice only
     encoder_dropout: float = 0.5
-    prenet_dropout: float = 0.5  # stays on when speaking (paper, section 2.2)
+    prenet_dropout: float = 0.5
+    speaking_dropout: float = 0.5  # of the prenet when speaking: it stays on (paper, section 2.2), but may be lower
     attention_dropout: float = 0.1
     decoder_dropout: float = 0.1
     postnet_dropout: float = 0.5
     postnet_final_dropout: bool = True  # NVIDIA drops out the last layer too; a small model's postnet then only harms
     mask_encoder: bool = False  # keep padding out of the encoder's convolutions; NVIDIA lets it in
     normalise_mels: bool = False  # work on mels of mean 0 and deviation 1 in each band
+    # Cepstral coefficients of a frame. With them the decoder says envelope and pitch, and the postnet draws the
+    # harmonics; 0 = plain log-mel frames, the paper's.
+    envelope_order: int = 0
 
     def __post_init__(self) -> None:
         for name in ("encoder_kernel_size", "attention_location_kernel_size", "postnet_kernel_size"):
@@ -50,6 +54,13 @@ class Tacotron2Config:
             )
         if self.n_frames_per_step < 1 or self.postnet_n_convolutions < 2:
             raise VoiceCloneError("n_frames_per_step must be at least 1 and postnet_n_convolutions at least 2.")
+        if not 0 <= self.envelope_order <= self.n_mels:
+            raise VoiceCloneError(f"envelope_order={self.envelope_order} must be from 0 to n_mels={self.n_mels}.")
+
+    @property
+    def frame_size(self) -> int:
+        """Numbers in which the decoder reads and says a frame."""
+        return self.envelope_order or self.n_mels
 
 
 FULL = Tacotron2Config()
@@ -64,13 +75,16 @@ SMALL = Tacotron2Config(
     attention_location_kernel_size=15,
     prenet_dim=128,
     decoder_rnn_dim=384,
-    postnet_embedding_dim=256,
+    postnet_embedding_dim=192,
+    postnet_n_convolutions=4,
     speaker_dim=256,
+    speaking_dropout=0.1,
     encoder_dropout=0.2,
-    postnet_dropout=0.2,
+    postnet_dropout=0.0,
     postnet_final_dropout=False,
     mask_encoder=True,
     normalise_mels=True,
+    envelope_order=20,
 )
 
 PRESETS = {"full": FULL, "small": SMALL}

@@ -27,11 +27,13 @@ class Prenet(nn.Module):
             [linear(in_dim, config.prenet_dim, bias=False), linear(config.prenet_dim, config.prenet_dim, bias=False)]
         )
         self.dropout = config.prenet_dropout
+        self.speaking_dropout = config.speaking_dropout
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(..., n_mels * n_frames_per_step) -> (..., prenet_dim)."""
+    def forward(self, frames: torch.Tensor, *, speaking: bool = False) -> torch.Tensor:
+        """(..., frame_size * n_frames_per_step) -> (..., prenet_dim)."""
+        dropout = min(self.dropout, self.speaking_dropout) if speaking else self.dropout
         for layer in self.layers:
-            frames = F.dropout(F.relu(layer(frames)), self.dropout, training=True)
+            frames = F.dropout(F.relu(layer(frames)), dropout, training=True)
         return frames
 
 
@@ -43,16 +45,15 @@ class Memory(NamedTuple):
     outside: torch.Tensor | None  # (batch, symbols), True after a text's end
     kernel: torch.Tensor  # (2 * kernel_size, attention_dim), the folded location layer
     for_frames: torch.Tensor  # (4 * attention_rnn_dim, prenet_dim), for the prenet's output
-    recurrent: torch.Tensor  # (4 * attention_rnn_dim, width + attention_rnn_dim), for context and hidden state
+    recurrent: torch.Tensor  # (4 * attention_rnn_dim, attention_rnn_dim + width), for hidden state and context
     bias: torch.Tensor  # (4 * attention_rnn_dim,)
 
 
 class AttentionState(NamedTuple):
     """What the attention loop carries from step to step."""
 
-    hidden: torch.Tensor  # (batch, attention_rnn_dim)
+    spoken: torch.Tensor  # (batch, attention_rnn_dim + width), hidden state and context
     cell: torch.Tensor  # (batch, attention_rnn_dim)
-    context: torch.Tensor  # (batch, width)
     weights: torch.Tensor  # (batch, symbols)
     weights_sum: torch.Tensor  # (batch, symbols)
 
@@ -68,9 +69,31 @@ class DecoderState(NamedTuple):
 class StepOutput(NamedTuple):
     """What one decoder step gives."""
 
-    frames: torch.Tensor  # (batch, n_frames_per_step * n_mels)
+    frames: torch.Tensor  # (batch, n_frames_per_step * frame_size)
+    pitch: torch.Tensor | None  # (batch, n_frames_per_step * 2), where the model says pitch
     gate: torch.Tensor  # (batch,), logit of "this was the last step"
     weights: torch.Tensor  # (batch, symbols)
+
+
+class SumOverSteps(torch.autograd.Function):
+    """A weight that is used in every step of a loop gets its gradient in one product after the loop, not in each.
+
+    Inside the loop the weight is detached; what the loop adds to it, `driven`, has the same gradient as the product
+    of weight and input, so that all steps' inputs are all that is missing when the gradient comes back here.
+    """
+
+    @staticmethod
+    def forward(ctx, driven: torch.Tensor, weight: torch.Tensor, inputs: list[torch.Tensor]) -> torch.Tensor:
+        """(steps, batch, out) goes through unchanged; `inputs` are filled by the loop, (batch, in) each."""
+        ctx.inputs, ctx.dtype = inputs, weight.dtype
+        return driven.view_as(driven)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """The gradients of `driven` and of the weight (out, in)."""
+        inputs = torch.stack(ctx.inputs[: len(gradient)]).to(gradient.dtype)
+        of_weight = gradient.flatten(0, 1).t() @ inputs.flatten(0, 1)
+        return gradient, of_weight.to(ctx.dtype), None
 
 
 class Decoder(nn.Module):
@@ -78,17 +101,19 @@ class Decoder(nn.Module):
 
     def __init__(self, config: Tacotron2Config) -> None:
         super().__init__()
-        self.n_mels = config.n_mels
-        self.n_frames_per_step = config.n_frames_per_step
+        self.frame_size = config.frame_size
+        self.n_frames_per_step = r = config.n_frames_per_step
         self.attention_dropout = config.attention_dropout
         self.decoder_dropout = config.decoder_dropout
-        width, out_dim = config.symbols_embedding_dim, config.n_mels * config.n_frames_per_step
+        width, out_dim = config.symbols_embedding_dim, config.frame_size * config.n_frames_per_step
         self.prenet = Prenet(out_dim, config)
         self.attention_rnn = nn.LSTMCell(config.prenet_dim + width, config.attention_rnn_dim)
         self.attention_layer = Attention(config)
         self.decoder_rnn = nn.LSTMCell(config.attention_rnn_dim + width, config.decoder_rnn_dim)
         self.linear_projection = linear(config.decoder_rnn_dim + width, out_dim)
         self.gate_layer = linear(config.decoder_rnn_dim + width, 1, gain="sigmoid")
+        # Pitch is said but not read again: what is not fed back cannot drift away from the text.
+        self.pitch_layer = linear(config.decoder_rnn_dim + width, 2 * r) if config.envelope_order else None
 
     def read(self, encoded: torch.Tensor, outside: torch.Tensor | None) -> Memory:
         """Prepare the encoder's output (batch, symbols, width) to be attended to."""
@@ -99,7 +124,7 @@ class Decoder(nn.Module):
             outside,
             attention.location_layer.folded_kernel(),
             rnn.weight_ih[:, :size],
-            torch.cat((rnn.weight_ih[:, size:], rnn.weight_hh), 1),
+            torch.cat((rnn.weight_hh, rnn.weight_ih[:, size:]), 1),
             rnn.bias_ih + rnn.bias_hh,
         )
 
@@ -109,9 +134,8 @@ class Decoder(nn.Module):
         zeros = encoded.new_zeros
         attention_dim, decoder_dim = self.attention_rnn.hidden_size, self.decoder_rnn.hidden_size
         attention = AttentionState(
+            zeros(batch, attention_dim + width),
             zeros(batch, attention_dim),
-            zeros(batch, attention_dim),
-            zeros(batch, width),
             zeros(batch, symbols),
             zeros(batch, symbols),
         )
@@ -124,18 +148,18 @@ class Decoder(nn.Module):
 
         `driven` (batch, 4 * attention_rnn_dim) is the last frames' share of the LSTM's gates.
         """
-        gates = torch.addmm(driven, torch.cat((state.context, state.hidden), 1), memory.recurrent.t())
+        gates = torch.addmm(driven, state.spoken, memory.recurrent.t())
         i, f, g, o = gates.chunk(4, 1)
         cell = torch.sigmoid(f) * state.cell + torch.sigmoid(i) * torch.tanh(g)
         hidden = torch.sigmoid(o) * torch.tanh(cell)
         hidden = F.dropout(hidden, self.attention_dropout, self.training)
         past = torch.stack((state.weights, state.weights_sum), 1)  # (batch, 2, symbols)
         context, weights = self.attention_layer(hidden, memory.encoded, memory.projected, past, outside, memory.kernel)
-        return AttentionState(hidden, cell, context, weights, state.weights_sum + weights)
+        return AttentionState(torch.cat((hidden, context), 1), cell, weights, state.weights_sum + weights)
 
     def forward(
         self, encoded: torch.Tensor, outside: torch.Tensor | None, frames: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
         """Decode with the true frames as input.
 
         Parameters
@@ -143,32 +167,39 @@ class Decoder(nn.Module):
         encoded : torch.Tensor, shape (batch, symbols, width)
         outside : torch.Tensor or None, shape (batch, symbols)
             True after each text's end.
-        frames : torch.Tensor, shape (batch, n_mels, frames)
-            The true mels; `frames` is a multiple of ``n_frames_per_step``.
+        frames : torch.Tensor, shape (batch, frame_size, frames)
+            The true ones; `frames` is a multiple of ``n_frames_per_step``.
 
         Returns
         -------
-        mel : torch.Tensor, shape (batch, n_mels, frames)
+        frames : torch.Tensor, shape (batch, frame_size, frames)
+        pitch : torch.Tensor or None, shape (batch, 2, frames)
+            Pitch and voicing's logit, where the model says pitch.
         gate : torch.Tensor, shape (batch, steps)
         alignment : torch.Tensor, shape (batch, steps, symbols)
         """
-        groups = self.group(frames)  # (steps, batch, n_frames_per_step * n_mels)
+        groups = self.group(frames)  # (steps, batch, n_frames_per_step * frame_size)
         previous = torch.cat((torch.zeros_like(groups[:1]), groups[:-1]))
         memory = self.read(encoded, outside)
         driven = F.linear(self.prenet(previous), memory.for_frames, memory.bias)  # (steps, batch, 4 * rnn)
         state = self.initial_state(encoded).attention
+        read = [state.spoken]  # by each step from the one before
+        driven = SumOverSteps.apply(driven, memory.recurrent, read)
+        memory = memory._replace(recurrent=memory.recurrent.detach())
         spoken, weights = [], []
         for step in driven:
             state = self._attend(state, step, memory, outside)
-            spoken.append(torch.cat((state.hidden, state.context), 1))
+            spoken.append(state.spoken)
+            read.append(state.spoken.detach())
             weights.append(state.weights)
         spoken = torch.stack(spoken)  # (steps, batch, attention_rnn_dim + width)
         decided = self._decoder_rnn_over_all(spoken)
         decided = F.dropout(decided, self.decoder_dropout, self.training)
         decided = torch.cat((decided, spoken[:, :, self.attention_rnn.hidden_size :]), 2)
-        mel = self.ungroup(self.linear_projection(decided))
+        said = self.ungroup(self.linear_projection(decided))
+        pitch = None if self.pitch_layer is None else self.ungroup(self.pitch_layer(decided))
         gate = self.gate_layer(decided).squeeze(2).t()  # (steps, batch) -> (batch, steps)
-        return mel, gate, torch.stack(weights, 1)
+        return said, pitch, gate, torch.stack(weights, 1)
 
     def _decoder_rnn_over_all(self, spoken: torch.Tensor) -> torch.Tensor:
         """The decoder LSTM over (steps, batch, in) in one call; the same weights as its cell's."""
@@ -185,30 +216,31 @@ class Decoder(nn.Module):
         Parameters
         ----------
         state : DecoderState
-        frames : torch.Tensor, shape (batch, n_frames_per_step * n_mels)
+        frames : torch.Tensor, shape (batch, n_frames_per_step * frame_size)
             The last step's frames; zeros at first.
         memory : Memory
             From `read`.
         outside : torch.Tensor or None, shape (batch, symbols)
             Where no attention may fall in this step; the memory's own mask unless given.
         """
-        driven = F.linear(self.prenet(frames), memory.for_frames, memory.bias)
+        driven = F.linear(self.prenet(frames, speaking=True), memory.for_frames, memory.bias)
         outside = memory.outside if outside is None else outside
         attention = self._attend(state.attention, driven, memory, outside)
-        spoken = torch.cat((attention.hidden, attention.context), 1)
-        hidden, cell = self.decoder_rnn(spoken, (state.hidden, state.cell))
+        hidden, cell = self.decoder_rnn(attention.spoken, (state.hidden, state.cell))
         dropped = F.dropout(hidden, self.decoder_dropout, self.training)
-        decided = torch.cat((dropped, attention.context), 1)
-        output = StepOutput(self.linear_projection(decided), self.gate_layer(decided).squeeze(1), attention.weights)
-        return DecoderState(attention, hidden, cell), output
+        decided = torch.cat((dropped, attention.spoken[:, self.attention_rnn.hidden_size :]), 1)
+        pitch = None if self.pitch_layer is None else self.pitch_layer(decided)
+        frames, gate = self.linear_projection(decided), self.gate_layer(decided).squeeze(1)
+        return DecoderState(attention, hidden, cell), StepOutput(frames, pitch, gate, attention.weights)
 
-    def group(self, mel: torch.Tensor) -> torch.Tensor:
-        """(batch, n_mels, frames) -> (steps, batch, n_frames_per_step * n_mels)."""
-        batch, n_mels, frames = mel.shape
-        steps = frames // self.n_frames_per_step
-        return mel.transpose(1, 2).reshape(batch, steps, self.n_frames_per_step * n_mels).transpose(0, 1)
+    def group(self, frames: torch.Tensor) -> torch.Tensor:
+        """(batch, size, frames) -> (steps, batch, n_frames_per_step * size)."""
+        batch, size, count = frames.shape
+        steps = count // self.n_frames_per_step
+        return frames.transpose(1, 2).reshape(batch, steps, self.n_frames_per_step * size).transpose(0, 1)
 
     def ungroup(self, groups: torch.Tensor) -> torch.Tensor:
-        """(steps, batch, n_frames_per_step * n_mels) -> (batch, n_mels, frames)."""
-        batch = groups.shape[1]
-        return groups.transpose(0, 1).reshape(batch, -1, self.n_mels).transpose(1, 2)
+        """(steps, batch, n_frames_per_step * size) -> (batch, size, frames)."""
+        steps, batch, size = groups.shape
+        frames = groups.transpose(0, 1).reshape(batch, steps * self.n_frames_per_step, size // self.n_frames_per_step)
+        return frames.transpose(1, 2)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from .harmonics import to_model
 from .layers import mask_from_lengths
 from .model import Tacotron2, TacotronOutput
+
+PATCH = 10  # bands, and frames, of the patches whose contrast is compared
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,9 @@ class LossConfig:
     """Weights of the losses. The paper's are 1 for squared error and gate, and nothing else."""
 
     absolute: float = 0.0  # of absolute beside squared error; it keeps weak detail that squares ignore
+    contrast: float = 0.0  # of local contrast; errors alone are least for a blurred picture, which mumbles
     attention: float = 0.0  # of the attention's cross-entropy with the phones' times
+    pitch: float = 1.0  # of pitch and voicing, where the model says them
     gate_positive: float = 1.0  # of the few steps that end a sentence against the many that do not
 
 
@@ -28,12 +33,18 @@ class Losses:
     mel: torch.Tensor  # before and after the postnet, in the model's own (normalised) units
     gate: torch.Tensor
     attention: torch.Tensor
+    pitch: torch.Tensor  # squared error in the model's units on voiced frames, and cross-entropy of voicing
 
 
 def tacotron_loss(
-    model: Tacotron2, output: TacotronOutput, mels: torch.Tensor, attention: torch.Tensor | None, config: LossConfig
+    model: Tacotron2,
+    output: TacotronOutput,
+    mels: torch.Tensor,
+    attention: torch.Tensor | None,
+    config: LossConfig,
+    pitch: torch.Tensor | None = None,
 ) -> Losses:
-    """Error of both mels, cross-entropy of gate and attention; padding counts for nothing.
+    """Error of both mels and the pitch, cross-entropy of gate and attention; padding counts for nothing.
 
     Parameters
     ----------
@@ -46,18 +57,53 @@ def tacotron_loss(
     attention : torch.Tensor or None, shape (batch, steps, symbols)
         Share of each step's time that belongs to each symbol.
     config : LossConfig
+    pitch : torch.Tensor or None, shape (batch, frames)
+        The truth in Hz, 0 where unvoiced.
     """
     inside = mask_from_lengths(output.mel_lengths, mels.shape[2]).unsqueeze(1)
     count = inside.sum() * mels.shape[1]
     mel = mels.new_zeros(())
-    for predicted in (output.mel, output.mel_postnet):
-        error = (predicted - mels) / model.mel_deviation * inside
+    for predicted, truth in ((output.mel, model.smooth(mels)), (output.mel_postnet, mels)):
+        error = (predicted - truth) / model.mel_deviation * inside
         mel = mel + (error.square().sum() + config.absolute * error.abs().sum()) / count
+        if config.contrast and mels.shape[2] >= PATCH:
+            mel = mel + config.contrast * _contrast_loss(
+                predicted / model.mel_deviation, truth / model.mel_deviation, inside
+            )
     gate = _gate_loss(output, model.config.n_frames_per_step, config)
     attended = mels.new_zeros(())
     if attention is not None and config.attention:
         attended = -(attention * output.alignment.float().clamp(min=1e-6).log()).sum() / attention.sum()
-    return Losses(mel + gate + config.attention * attended, mel, gate, attended)
+    pitched = mels.new_zeros(())
+    if output.pitch is not None and pitch is not None:
+        pitched = _pitch_loss(output.pitch.float(), pitch, inside[:, 0])
+    return Losses(mel + gate + config.attention * attended + config.pitch * pitched, mel, gate, attended, pitched)
+
+
+def _contrast_loss(predicted: torch.Tensor, truth: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Difference of deviations within patches of the spectrogram.
+
+    What is called contrast in Wang et al. 2004, "Image quality assessment: from error visibility to structural
+    similarity".
+    """
+    within = F.avg_pool1d(inside.float(), PATCH, PATCH // 2).unsqueeze(1) > 0.99  # (batch, 1, 1, patches)
+    difference = (_deviations(predicted) - _deviations(truth)).abs() * within
+    return difference.sum() / (within.sum() * difference.shape[2]).clamp(min=1)
+
+
+def _deviations(mels: torch.Tensor) -> torch.Tensor:
+    """(batch, n_mels, frames) -> (batch, 1, patches of bands, patches of frames)."""
+    images = mels.float().unsqueeze(1)
+    variance = F.avg_pool2d(images.square(), PATCH, PATCH // 2) - F.avg_pool2d(images, PATCH, PATCH // 2).square()
+    return (variance.clamp(min=0) + 1e-3).sqrt()
+
+
+def _pitch_loss(said: torch.Tensor, pitch: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Squared error where the voice has a pitch, and the cross-entropy of whether it has one."""
+    voiced = (pitch > 0) & inside
+    error = ((said[:, 0] - to_model(pitch)).square() * voiced).sum() / voiced.sum().clamp(min=1)
+    voicing = F.binary_cross_entropy_with_logits(said[:, 1], voiced.float(), reduction="none")
+    return error + (voicing * inside).sum() / inside.sum()
 
 
 def _gate_loss(output: TacotronOutput, n_frames_per_step: int, config: LossConfig) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ..errors import VoiceCloneError
 from .config import Tacotron2Config
 from .decoder import Decoder, Memory
 from .encoder import Encoder
+from .harmonics import Envelope, Harmonics, to_hertz
 from .layers import mask_from_lengths
 from .postnet import Postnet
 
@@ -26,12 +27,13 @@ OUTSIDE_GATE = 1e3  # gate logit on padded frames: certainly over (NVIDIA's valu
 class TacotronOutput:
     """What the network gives for a batch of texts."""
 
-    mel: torch.Tensor  # (batch, n_mels, frames), before the postnet
+    mel: torch.Tensor  # (batch, n_mels, frames), before the postnet; without harmonics where pitch is said apart
     mel_postnet: torch.Tensor  # (batch, n_mels, frames), the result
     gate: torch.Tensor  # (batch, steps), logit of "this is the last step"
     alignment: torch.Tensor  # (batch, steps, symbols), attention weights
     mel_lengths: torch.Tensor  # (batch,), frames that belong to each text
     stopped: torch.Tensor  # (batch,), False where the gate never fired
+    pitch: torch.Tensor | None = None  # (batch, 2, frames), pitch in the model's units and voicing's logit
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Tacotron2(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.postnet = Postnet(config)
+        self.envelope = Envelope(config.envelope_order, config.n_mels) if config.envelope_order else None
+        self.harmonics = Harmonics(self.envelope) if config.envelope_order else None
         if config.speaker_dim:
             self.speaker_projection = nn.Linear(config.speaker_dim, config.symbols_embedding_dim)
         # Identity, and absent from the state dict, where checkpoints interchange with NVIDIA's.
@@ -95,6 +99,7 @@ class Tacotron2(nn.Module):
         mels: torch.Tensor,
         mel_lengths: torch.Tensor,
         speaker: torch.Tensor | None = None,
+        pitch: torch.Tensor | None = None,
     ) -> TacotronOutput:
         """Predict each frame from the true frames before it (teacher forcing).
 
@@ -107,6 +112,8 @@ class Tacotron2(nn.Module):
             True log-mels, padded with anything.
         mel_lengths : torch.Tensor, shape (batch,)
         speaker : torch.Tensor or None, shape (batch, speaker_dim)
+        pitch : torch.Tensor or None, shape (batch, frames)
+            True pitch in Hz, 0 where unvoiced, for the postnet's harmonics; None leaves them to the model's own.
 
         Returns
         -------
@@ -117,19 +124,40 @@ class Tacotron2(nn.Module):
         encoded = self.encode(text, text_lengths, speaker)
         outside = ~mask_from_lengths(text_lengths, text.shape[1])
         known = (mels - self.mel_mean) / self.mel_deviation
+        if self.envelope is not None:
+            known = self.envelope.analyse(known)
         known = F.pad(known, (0, -frames % self.config.n_frames_per_step))
-        mel, gate, alignment = self.decoder(encoded, outside, known)
-        corrected = mel + self.postnet(mel)
+        said, said_pitch, gate, alignment = self.decoder(encoded, outside, known)
+        said, said_pitch = said[:, :, :frames], None if said_pitch is None else said_pitch[:, :, :frames]
+        mel, corrected = self._draw(said, said_pitch, pitch)
         inside = mask_from_lengths(mel_lengths, frames).unsqueeze(1)  # (batch, 1, frames)
         steps_inside = inside[:, 0, :: self.config.n_frames_per_step]  # (batch, steps)
         return TacotronOutput(
-            self._to_log_mel(mel[:, :, :frames]) * inside,
-            self._to_log_mel(corrected[:, :, :frames]) * inside,
+            self._to_log_mel(mel) * inside,
+            self._to_log_mel(corrected) * inside,
             gate.masked_fill(~steps_inside, OUTSIDE_GATE),
             alignment,
             mel_lengths,
             torch.ones_like(mel_lengths, dtype=torch.bool),
+            said_pitch,
         )
+
+    def _draw(
+        self, said: torch.Tensor, said_pitch: torch.Tensor | None, pitch: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the decoder said, as normalised mels before and after the postnet."""
+        if said_pitch is None:
+            return said, said + self.postnet(said)
+        mel = self.envelope.draw(said)
+        harmonics = self.harmonics(to_hertz(said_pitch.detach()) if pitch is None else pitch)
+        return mel, mel + self.postnet(mel, harmonics)
+
+    def smooth(self, mels: torch.Tensor) -> torch.Tensor:
+        """True log-mels (batch, n_mels, frames) as they would be before the postnet: without their harmonics."""
+        if self.envelope is None:
+            return mels
+        known = (mels - self.mel_mean) / self.mel_deviation
+        return self._to_log_mel(self.envelope.draw(self.envelope.analyse(known)))
 
     def _to_log_mel(self, mel: torch.Tensor) -> torch.Tensor:
         return mel * self.mel_deviation + self.mel_mean
@@ -171,7 +199,7 @@ class Tacotron2(nn.Module):
         encoded = self.encode(text, text_lengths, speaker)
         memory = self.decoder.read(encoded, ~mask_from_lengths(text_lengths, text.shape[1]))
         state = self.decoder.initial_state(encoded)
-        frames = encoded.new_zeros(len(text), self.config.n_mels * self.config.n_frames_per_step)
+        frames = encoded.new_zeros(len(text), self.config.frame_size * self.config.n_frames_per_step)
         over = torch.full_like(text_lengths, max_steps)  # the step that is each sentence's last
         stopped = torch.zeros_like(text_lengths, dtype=torch.bool)
         waited = torch.zeros_like(text_lengths)
@@ -186,10 +214,13 @@ class Tacotron2(nn.Module):
             ends = fires if patience is None else fires | (waited >= patience)
             stopped = stopped | fires
             over = torch.where(ends & (over == max_steps), len(outputs), over)
-        mel = self.decoder.ungroup(torch.stack([o.frames for o in outputs]))
+        said = self.decoder.ungroup(torch.stack([o.frames for o in outputs]))
         mel_lengths = over * self.config.n_frames_per_step
-        mel = mel * mask_from_lengths(mel_lengths, mel.shape[2]).unsqueeze(1)
-        corrected = mel + self.postnet(mel)
+        inside = mask_from_lengths(mel_lengths, said.shape[2]).unsqueeze(1)
+        said, pitch = said * inside, None
+        if self.envelope is not None:
+            pitch = self.decoder.ungroup(torch.stack([o.pitch for o in outputs])) * inside  # unvoiced after the end
+        mel, corrected = self._draw(said, pitch, None)
         return TacotronOutput(
             self._to_log_mel(mel),
             self._to_log_mel(corrected),
@@ -197,6 +228,7 @@ class Tacotron2(nn.Module):
             torch.stack([o.weights for o in outputs], 1),
             mel_lengths,
             stopped,
+            pitch,
         )
 
     @staticmethod

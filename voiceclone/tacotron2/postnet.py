@@ -16,7 +16,8 @@ class Postnet(nn.Module):
     def __init__(self, config: Tacotron2Config) -> None:
         super().__init__()
         inner = [config.postnet_embedding_dim] * (config.postnet_n_convolutions - 1)
-        widths = [config.n_mels, *inner, config.n_mels]
+        pattern = config.n_mels + 1 if config.envelope_order else 0  # the harmonics, drawn beside the envelope
+        widths = [config.n_mels + pattern, *inner, config.n_mels]
         gains = ["tanh"] * len(inner) + ["linear"]
         self.convolutions = nn.ModuleList(
             normed_convolution(before, after, config.postnet_kernel_size, gain=gain)
@@ -25,9 +26,9 @@ class Postnet(nn.Module):
         self.dropout = config.postnet_dropout
         self.final_dropout = config.postnet_dropout if config.postnet_final_dropout else 0.0
 
-    def forward(self, mel: torch.Tensor) -> torch.Tensor:
-        """(batch, n_mels, frames) -> (batch, n_mels, frames), the correction."""
-        x = mel
+    def forward(self, mel: torch.Tensor, harmonics: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, n_mels, frames), and where pitch is said (batch, n_mels + 1, frames) -> the correction."""
+        x = mel if harmonics is None else torch.cat((mel, harmonics), 1)
         for convolution in self.convolutions[:-1]:
             x = F.dropout(torch.tanh(convolution(x)), self.dropout, self.training)
         return F.dropout(self.convolutions[-1](x), self.final_dropout, self.training)

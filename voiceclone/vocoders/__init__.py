@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "Vocoder", "load_vocoder", "vocode"]
 
-NAMES = ("hifigan", "griffin_lim")
+NAMES = ("hifigan", "griffin_lim", "waveglow")
 
 
 def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder:
@@ -23,9 +23,11 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
     Parameters
     ----------
     name : str
-        ``"hifigan"``: the best sound; ``"griffin_lim"``: needs no weights, sounds hollow.
+        ``"hifigan"``: the best sound; ``"griffin_lim"``: needs no weights, sounds hollow; ``"waveglow"``: for
+        NVIDIA's checkpoints, much slower than HiFi-GAN.
     path : str or Path, optional
-        A HiFi-GAN generator (``g_02500000``); without it the authors' universal one is used.
+        A HiFi-GAN generator (``g_02500000``); without it the authors' universal one is used. For WaveGlow, which
+        needs it, a checkpoint such as ``waveglow_256channels_universal_v5.pt``.
     device : str or torch.device
         Where to compute.
 
@@ -34,12 +36,16 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
     VoiceCloneError
         If the name is unknown, or the vocoder takes no weights and some were given.
     CheckpointError
-        If the weights are no HiFi-GAN generator.
+        If the weights are missing or another model's.
     """
     if name == "hifigan":
         from .hifigan import load_hifigan
 
         return load_hifigan(path, device=device)
+    if name == "waveglow":
+        from .waveglow import load_waveglow
+
+        return load_waveglow(path, device=device)
     if name != "griffin_lim":
         raise VoiceCloneError(f"There is no vocoder {name!r}. Choose one of: {', '.join(NAMES)}.")
     if path is not None:
@@ -67,11 +73,11 @@ def vocode(vocoder: Vocoder, mel: np.ndarray | torch.Tensor) -> np.ndarray:
     Returns
     -------
     np.ndarray, shape ((frames - 1) * hop_length,)
-        float32 at ``vocoder.audio.sample_rate``; sample ``t * hop_length`` belongs to frame t.
+        float32 at ``vocoder.audio.sample_rate``, within [-1, 1]; sample ``t * hop_length`` belongs to frame t.
     """
     import torch
 
     mel = torch.as_tensor(mel)
     samples = (mel.shape[-1] - 1) * vocoder.audio.hop_length
-    wave = vocoder(mel.unsqueeze(0))[0].numpy()
+    wave = vocoder(mel.unsqueeze(0))[0].clamp(-1.0, 1.0).numpy()
     return wave[vocoder.frame_delay : vocoder.frame_delay + samples]

@@ -41,13 +41,17 @@ class Vocoder(ABC):
         Returns
         -------
         torch.Tensor, shape (batch, samples)
-            float32 on the CPU, within [-1, 1].
+            float32 on the CPU; full scale is 1, which WaveGlow's loudest samples may pass (`vocode` cuts them).
 
         Raises
         ------
         AudioError
             If the shape is another, or the spectrogram holds values that are not numbers.
         """
+        return self._speak(self._checked(mel)).float().cpu()
+
+    def _checked(self, mel: torch.Tensor) -> torch.Tensor:
+        """Return the spectrogram as float32, or say why it cannot be spoken."""
         if mel.ndim != 3 or mel.shape[1] != self.audio.n_mels or mel.shape[2] == 0:
             raise AudioError(
                 f"{self.name} was given a spectrogram of shape {tuple(mel.shape)}; "
@@ -58,7 +62,7 @@ class Vocoder(ABC):
                 f"{self.name} was given a spectrogram with values that are not numbers. "
                 "Speak from an earlier checkpoint: the training of this one has diverged."
             )
-        return self._speak(mel.float()).float().cpu()
+        return mel.float()
 
     @abstractmethod
     def _speak(self, mel: torch.Tensor) -> torch.Tensor:

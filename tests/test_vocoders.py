@@ -48,6 +48,14 @@ def universal() -> Vocoder:
     return load_vocoder("hifigan")
 
 
+def test_weights_may_be_named_with_the_vocoder(tiny_file, reference):
+    mel = torch.from_numpy(reference["tiny/mel"])
+    named = load_vocoder(f"hifigan:{tiny_file}")
+    assert torch.equal(named(mel), load_vocoder("hifigan", tiny_file)(mel))
+    with pytest.raises(VoiceCloneError, match="no weights to load from some.pt"):
+        load_vocoder("griffin_lim:some.pt")
+
+
 def test_a_random_generator_equals_the_authors(reference, tiny_file):
     wave = load_vocoder("hifigan", tiny_file)(torch.from_numpy(reference["tiny/mel"]))
     assert wave.shape == (2, 9 * 256)

@@ -298,7 +298,8 @@ def _train_options(added: argparse.ArgumentParser) -> None:
 def _speech_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--checkpoint", default="best", help="best, last or a file of the run's checkpoints")
-    added.add_argument("--vocoder", default="hifigan", help="hifigan or griffin_lim")
+    added.add_argument("--vocoder", default="hifigan",
+                       help="hifigan or griffin_lim; with your own weights hifigan:FILE, waveglow:FILE")  # fmt: skip
 
 
 def _pretrain_options(added: argparse.ArgumentParser) -> None:

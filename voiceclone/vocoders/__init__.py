@@ -24,7 +24,8 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
     ----------
     name : str
         ``"hifigan"``: the best sound; ``"griffin_lim"``: needs no weights, sounds hollow; ``"waveglow"``: for
-        NVIDIA's checkpoints, much slower than HiFi-GAN.
+        NVIDIA's checkpoints, much slower than HiFi-GAN. Weights may be named after a colon, as in
+        ``"waveglow:weights/waveglow_256channels_universal_v5.pt"``.
     path : str or Path, optional
         A HiFi-GAN generator (``g_02500000``); without it the authors' universal one is used. For WaveGlow, which
         needs it, a checkpoint such as ``waveglow_256channels_universal_v5.pt``.
@@ -38,6 +39,8 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
     CheckpointError
         If the weights are missing or another model's.
     """
+    if path is None and ":" in name:
+        name, _, path = name.partition(":")
     if name == "hifigan":
         from .hifigan import load_hifigan
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ..audio import AudioConfig
 from ..errors import CheckpointError
 from ..files import package_file
-from ..weights import read_weights
+from ..weights import fold_weight_norm, read_weights
 from .base import Vocoder
 
 SLOPE = 0.1  # of every leaky ReLU but the last, which has torch's 0.01
@@ -173,17 +173,8 @@ def _read(path: Path) -> Weights:
 
 def _without_weight_norm(weights: Weights) -> Weights:
     """Multiply out directions and lengths, and give kernels the height of one pixel that `Generator` has."""
-    folded = {}
-    for key, value in weights.items():
-        name, _, part = key.rpartition(".")
-        if part == "weight_v" and f"{name}.weight_g" in weights:
-            length = value.flatten(1).norm(dim=1).view(-1, 1, 1)
-            folded[f"{name}.weight"] = (value * (weights[f"{name}.weight_g"] / length)).unsqueeze(2)
-        elif part == "weight" and value.ndim == 3:
-            folded[key] = value.unsqueeze(2)  # (outputs, inputs, kernel) -> (outputs, inputs, 1, kernel)
-        elif part != "weight_g":
-            folded[key] = value
-    return folded
+    folded = fold_weight_norm(weights)  # kernels: (outputs, inputs, kernel) -> (outputs, inputs, 1, kernel)
+    return {name: value.unsqueeze(2) if value.ndim == 3 else value for name, value in folded.items()}
 
 
 def _sizes(weights: Weights, path: Path) -> GeneratorSizes:

@@ -152,12 +152,14 @@ def corpus_examples(
     """
     rows = read_corpus(folder)
     known = _read_features(features)
-    if missing := _missing(rows, known):
-        known |= _find_features(missing, audio, progress)
+    missing = _missing(rows, known)
+    new = _find_features(missing, audio, progress) if missing else {}
     if speeds:
         rows += [replace(row, speed=speeds[number % len(speeds)]) for number, row in enumerate(rows)]
-        known |= _features_at_speeds(_missing(rows, known), known)
-    _write_features(features, known)
+        new |= _features_at_speeds(_missing(rows, known | new), known | new)
+    if new:
+        known |= new
+        _write_features(features, known)
     examples = []
     for row in rows:
         found = known[row.key]

@@ -460,7 +460,7 @@ def test_adopted_weights_are_the_others_bit_for_bit_and_the_rest_begins_anew():
     for name, tensor in model.state_dict().items():
         weights = other.state_dict()
         fits = name in weights and weights[name].shape == tensor.shape
-        assert fits or name.startswith(anew), name
+        assert fits or name.startswith(anew) or name == "envelope.gain", name  # 1 everywhere until it is measured
         assert torch.equal(tensor, weights[name] if fits else before[name]), name
     assert torch.equal(model.mel_mean, torch.full((80, 1), -5.0))
 

@@ -219,6 +219,7 @@ class Tacotron2(nn.Module):
         inside = mask_from_lengths(mel_lengths, said.shape[2]).unsqueeze(1)
         said, pitch = said * inside, None
         if self.envelope is not None:
+            said = self.envelope.enliven(said, inside)
             pitch = self.decoder.ungroup(torch.stack([o.pitch for o in outputs])) * inside  # unvoiced after the end
         mel, corrected = self._draw(said, pitch, None)
         return TacotronOutput(

@@ -11,33 +11,71 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.nn import functional as F
 
 from voiceclone.audio import AudioConfig
 from voiceclone.tacotron2 import PRESETS, LossConfig, Tacotron2, TacotronOutput, tacotron_loss
+from voiceclone.tacotron2.attention import Attention
 from voiceclone.tacotron2.layers import mask_from_lengths
 
 
 def step_by_step(model: Tacotron2, text, text_lengths, mels, mel_lengths, speaker, pitch) -> TacotronOutput:
-    """The teacher-forced pass as the paper draws it: everything inside the loop over decoder steps."""
+    """The teacher-forced pass as the paper draws it: everything inside the loop over decoder steps.
+
+    Same weights and same result, but nothing prepared before the loop or left until after it: the cells are torch's,
+    and the location layer is a convolution followed by a projection.
+    """
     decoder, config = model.decoder, model.config
     encoded = model.encode(text, text_lengths, speaker)
-    memory = decoder.read(encoded, ~mask_from_lengths(text_lengths, text.shape[1]))
+    outside = ~mask_from_lengths(text_lengths, text.shape[1])
+    projected = decoder.attention_layer.project_memory(encoded)
     known = (mels - model.mel_mean) / model.mel_deviation
     groups = decoder.group(known if model.envelope is None else model.envelope.analyse(known))
-    state, frames, outputs = decoder.initial_state(encoded), torch.zeros_like(groups[0]), []
+    zeros = encoded.new_zeros
+    hidden = cell = zeros(len(text), config.attention_rnn_dim)
+    decided = decided_cell = zeros(len(text), config.decoder_rnn_dim)
+    context, weights = zeros(len(text), encoded.shape[2]), zeros(len(text), text.shape[1])
+    weights_sum, frames, outputs = weights, torch.zeros_like(groups[0]), []
     for group in groups:
-        state, output = decoder.step(state, frames, memory)
-        outputs.append(output)
+        read = torch.cat((decoder.prenet(frames), context), 1)
+        hidden, cell = decoder.attention_rnn(read, (hidden, cell))
+        hidden = F.dropout(hidden, config.attention_dropout, model.training)
+        context, weights = attend(decoder.attention_layer, hidden, encoded, projected, weights, weights_sum, outside)
+        weights_sum = weights_sum + weights
+        decided, decided_cell = decoder.decoder_rnn(torch.cat((hidden, context), 1), (decided, decided_cell))
+        last = torch.cat((F.dropout(decided, config.decoder_dropout, model.training), context), 1)
+        said_pitch = None if decoder.pitch_layer is None else decoder.pitch_layer(last)
+        outputs.append((decoder.linear_projection(last), said_pitch, decoder.gate_layer(last).squeeze(1), weights))
         frames = group
-    said = decoder.ungroup(torch.stack([output.frames for output in outputs]))
-    said_pitch = None if model.envelope is None else decoder.ungroup(torch.stack([o.pitch for o in outputs]))
-    mel, corrected = model._draw(said, said_pitch, pitch)
-    gate = torch.stack([output.gate for output in outputs], 1)
-    weights = torch.stack([output.weights for output in outputs], 1)
+    said, pitches, gates, alignment = zip(*outputs, strict=True)
+    said_pitch = None if decoder.pitch_layer is None else decoder.ungroup(torch.stack(pitches))
+    mel, corrected = model._draw(decoder.ungroup(torch.stack(said)), said_pitch, pitch)
     scaled = [m * model.mel_deviation + model.mel_mean for m in (mel, corrected)]
     stopped = torch.ones(len(text), dtype=torch.bool)
-    assert mel.shape[2] % config.n_frames_per_step == 0
-    return TacotronOutput(*scaled, gate, weights, mel_lengths, stopped, said_pitch)
+    return TacotronOutput(
+        *scaled, torch.stack(gates, 1), torch.stack(alignment, 1), mel_lengths, stopped, said_pitch
+    )
+
+
+def attend(layer: Attention, query, memory, projected, weights, weights_sum, outside) -> tuple:
+    """Location-sensitive attention, a layer after the other: context and weights."""
+    location = layer.location_layer
+    features = location.location_conv(torch.stack((weights, weights_sum), 1)).transpose(1, 2)
+    hidden = torch.tanh(layer.query_layer(query).unsqueeze(1) + location.location_dense(features) + projected)
+    energies = layer.v(hidden).squeeze(2).masked_fill(outside, -torch.inf)
+    weights = torch.softmax(energies, 1)
+    return torch.bmm(weights.unsqueeze(1), memory).squeeze(1), weights
+
+
+def check_equal(model: Tacotron2, batch: tuple) -> None:
+    """Both forms must say the same, or their times could not be compared."""
+    was, model.decoder.prenet.dropout = model.decoder.prenet.dropout, 0.0
+    with torch.no_grad():
+        one, other = step_by_step(model.eval(), *batch), model(*batch)
+    torch.testing.assert_close(one.mel_postnet, other.mel_postnet, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(one.alignment, other.alignment, atol=1e-4, rtol=1e-3)
+    model.decoder.prenet.dropout = was
+    model.train()
 
 
 def seconds(forward: Callable[..., TacotronOutput], model: Tacotron2, batch: tuple, repeats: int) -> float:
@@ -72,6 +110,7 @@ def main() -> None:
         torch.randn(options.batch, 256) if model.config.speaker_dim else None,
         100 + 100 * torch.rand(options.batch, frames),
     )
+    check_equal(model, batch)
     stepped = seconds(lambda *b: step_by_step(model, *b), model, batch, options.repeats)
     whole = seconds(model, model, batch, options.repeats)
     print(f"{options.preset}, {options.batch} clips of {options.seconds} s, {torch.get_num_threads()} threads")

@@ -13,10 +13,11 @@ import torch
 
 from voiceclone import Clip, Voice, VoiceCloneError
 from voiceclone.audio import save
-from voiceclone.export import MOST_FILES, export, import_zip
+from voiceclone.export import MOST_FILES, export, import_checkpoint, import_zip
 from voiceclone.tacotron2 import Tacotron2, load_nvidia
 from voiceclone.tacotron2.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from voiceclone.tacotron2.config import SMALL, Tacotron2Config
+from voiceclone.text import LETTERS
 
 TINY = dict(
     symbols_embedding_dim=16, attention_rnn_dim=16, attention_dim=8, prenet_dim=8, decoder_rnn_dim=16,
@@ -115,6 +116,25 @@ def test_fakeyou_checkpoint_of_a_full_run_has_the_same_weights(full):
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert torch.load(made, weights_only=True)["iteration"] == 7
     assert full.consent.who in made.with_suffix(".md").read_text()
+
+
+def test_a_card_says_what_the_model_reads(full):
+    assert "- Reads: phonemes" in export(full, format="fakeyou").with_suffix(".md").read_text()
+    best = full.run_dir("main") / "checkpoints" / "best.pt"
+    save_checkpoint(best, replace(load_checkpoint(best), front_end=LETTERS))
+    assert "- Reads: letters" in export(full, format="fakeyou").with_suffix(".md").read_text()
+
+
+def test_what_was_exported_comes_back_as_a_run_and_goes_out_again(full, tmp_path):
+    made = export(full, format="fakeyou")
+    other = Voice.create("Other", root=tmp_path, consent="Test Person")
+    import_checkpoint(other, made, run="theirs")
+    with zipfile.ZipFile(export(other)) as archive:  # of a voice that has no run of its own
+        assert "runs/theirs/checkpoints/best.pt" in archive.namelist()
+    again = torch.load(export(other, format="fakeyou"), weights_only=True)
+    before = torch.load(made, weights_only=True)
+    assert again["iteration"] == before["iteration"] == 7
+    assert all(torch.equal(again["state_dict"][name], before["state_dict"][name]) for name in before["state_dict"])
 
 
 def test_a_small_run_is_not_exported_for_fakeyou(small):

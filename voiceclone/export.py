@@ -1,18 +1,21 @@
-"""Packing a voice to be given away or kept: a zip that rebuilds it, or a checkpoint that FakeYou reads."""
+"""Packing a voice to be given away or kept, as a zip or as a checkpoint that FakeYou reads; and both ways back."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .errors import CheckpointError, VoiceCloneError, VoiceError
 from .files import atomic_path, atomic_write
+from .text import FRONT_END, FRONT_ENDS, LETTERS
 from .voice import Voice, folder_name
 from .webpage import latest_run, read_evaluation
 
@@ -32,6 +35,10 @@ PARTS = (
     "runs",
     "samples",
 )  # of a zip
+READS = {  # what a model is to be given, by its text front-end
+    FRONT_END: "phonemes, as in `{HH AH0 L OW1}, {W ER1 L D}.` (elsewhere: with ARPAbet on)",
+    LETTERS: "letters, as in `hello, world.` (elsewhere: with ARPAbet off)",
+}
 FOREIGN = ":\\\0"  # a drive letter or a backslash leads elsewhere on Windows
 
 
@@ -60,20 +67,12 @@ def export(voice: Voice, *, format: str = "zip", run: str | None = None) -> Path
     """
     if format not in FORMATS:
         raise VoiceCloneError(f"{format!r} is no format of export; expected {' or '.join(FORMATS)}.")
-    if not voice.consent.who.strip() or not voice.consent.agreed.strip():
-        raise VoiceError(
-            f"{voice.name} is not exported: {voice.path / 'voice.json'} records nobody's consent. "
-            "Record it in notebook 00."
-        )
-    run = run or latest_run(voice)
-    if run is None:
-        raise CheckpointError(
-            f"{voice.name} was not trained yet, so there is nothing to export. Run notebook 05."
-        )
-    best = voice.run_dir(run) / "checkpoints" / "best.pt"
+    _check_consent(voice, "is not exported")
+    from .synthesize import find_checkpoint
     from .tacotron2.checkpoint import load_checkpoint
 
-    checkpoint = load_checkpoint(best)
+    best = find_checkpoint(voice, run or latest_run(voice))  # of a voice with imported runs alone, the newest of them
+    run, checkpoint = best.parent.parent.name, load_checkpoint(best)
     return _export_zip(voice, run, checkpoint) if format == "zip" else _export_fakeyou(voice, run, checkpoint)
 
 
@@ -115,6 +114,69 @@ def import_zip(path: str | Path, *, root: str | Path = "voices") -> Voice:
     return Voice.open(target)
 
 
+@dataclass(frozen=True)
+class ImportedRun:
+    """A run that was not trained here."""
+
+    run: str
+    front_end: str  # how it is spoken to
+    notes: tuple[str, ...] = ()  # what the user should know
+
+
+def import_checkpoint(
+    voice: Voice, source: str | Path, *, run: str = "imported", front_end: str | None = None
+) -> ImportedRun:
+    """Take a checkpoint of NVIDIA/tacotron2 or FakeYou into a voice, as a run that speaks like any other.
+
+    Parameters
+    ----------
+    voice : Voice
+        Of the person whose voice it is, with their consent.
+    source : str or Path
+        Anything that `voiceclone.download.fetch` takes.
+    run : str
+        Name of the new run.
+    front_end : str, optional
+        ``"english-arpabet/1"`` if it was trained on phonemes, ``"english-letters/1"`` if on plain letters; it is
+        spoken to in the same. By default the weights tell: symbols that training never met have withered.
+
+    Raises
+    ------
+    VoiceError
+        If there is such a run already, or nobody's consent is recorded.
+    CheckpointError
+        If it is no such checkpoint.
+    """
+    from .tacotron2 import warm_start
+    from .tacotron2.checkpoint import Checkpoint, save_checkpoint
+
+    _check_consent(voice, "takes no checkpoint in")
+    if front_end not in (None, *FRONT_ENDS):
+        raise VoiceCloneError(f"front_end={front_end!r} is not known; there are {' and '.join(FRONT_ENDS)}.")
+    folder = voice.run_dir(run)
+    if folder.exists():
+        raise VoiceError(f"{voice.name} has a run {run!r} already, which stays as it is. Give another name.")
+    started = warm_start(source)
+    if started.model.config.speaker_dim:
+        raise CheckpointError(
+            f"{source} is a model of voiceclone's own with many voices. To take such a voice along, export it as a zip."
+        )
+    front_end = front_end or started.front_end
+    checkpoint = Checkpoint(started.model, started.step, front_end=front_end)
+    save_checkpoint(folder / "checkpoints" / "best.pt", checkpoint)
+    with atomic_write(folder / "config.json", "w") as file:
+        content = {"imported": str(source), "front_end": front_end, "model": asdict(started.model.config)}
+        json.dump(content, file, indent=1)
+    return ImportedRun(run, front_end, started.notes)
+
+
+def _check_consent(voice: Voice, refusal: str) -> None:
+    if not voice.consent.who.strip() or not voice.consent.agreed.strip():
+        raise VoiceError(
+            f"{voice.name} {refusal}: {voice.path / 'voice.json'} records nobody's consent. Record it in notebook 00."
+        )
+
+
 def model_card(voice: Voice, run: str, checkpoint: Checkpoint) -> str:
     """What a voice is, whose, how good, and what it may be used for, in Markdown."""
     usable = voice.usable()
@@ -125,6 +187,7 @@ def model_card(voice: Voice, run: str, checkpoint: Checkpoint) -> str:
         "",
         f"- Language: {voice.language}",
         f"- Trained on: {len(usable)} clips, {checkpoint.step:,} steps (run `{run}`)",
+        f"- Reads: {READS[checkpoint.front_end]}",
         f"- Consent: {voice.consent.who}, {voice.consent.when}",
         "",
         *(f"> {line}" for line in voice.consent.agreed.splitlines()),

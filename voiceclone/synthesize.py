@@ -15,7 +15,7 @@ from .audio import AudioConfig
 from .device import choose_device
 from .errors import AudioError, CheckpointError, TextError, VoiceCloneError
 from .levels import TARGET_LUFS, loudness
-from .text import split_sentences, symbol_names, to_ids
+from .text import FRONT_END, LETTERS, split_sentences, symbol_names, to_ids
 
 if TYPE_CHECKING:
     import torch
@@ -119,13 +119,16 @@ class Synthesizer:
         voice: Voice | None = None,
         checkpoint: Path | None = None,
         device: str = "cpu",
+        front_end: str = FRONT_END,
     ) -> None:
         self.model = model.to(device).eval()
+        self.model.decoder.pack()
         self.vocoder = vocoder
         self.speaker = speaker
         self.voice = voice
         self.checkpoint = checkpoint
         self.device = device
+        self.front_end = front_end
         self.audio = AudioConfig()
         self._ears: dict[str, Transcriber] = {}  # listeners, loaded when first asked for
 
@@ -171,6 +174,7 @@ class Synthesizer:
             voice=voice,
             checkpoint=path,
             device=device,
+            front_end=loaded.front_end,
         )
 
     @property
@@ -234,7 +238,7 @@ class Synthesizer:
 
     def _say_sentence(self, sentence: str, takes: int, seed: int, listener: str) -> Utterance:
         began = time.monotonic()
-        ids = to_ids(sentence)
+        ids = to_ids(sentence, arpabet=self.front_end != LETTERS)
         symbols = tuple(symbol_names(ids))
         attempts = self.attempts(ids, takes=takes, seed=seed)
         misheard = self._misheard(attempts, sentence, listener) if listener else [0.0] * takes

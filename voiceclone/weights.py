@@ -1,19 +1,24 @@
-"""Reading weights that anyone may have made: no code in them is run, and a wrong file is named for what it is."""
+"""Files of weights: written whole or not at all, and read though anyone may have made them.
+
+No code in a file is run, and a wrong file is named for what it is.
+"""
 
 from __future__ import annotations
 
 import io
 import math
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import torch
 
 from .errors import CheckpointError
+from .files import atomic_write
 
 DTYPES = {  # of the numbers in a file, by the name that torch writes
     "DoubleStorage": torch.float64,
@@ -42,7 +47,31 @@ UNREADABLE = (  # what reading a file can raise that was not written by torch.sa
     AttributeError,
     TypeError,
 )
+KINDS = {  # of files that are taken for weights, by their first bytes
+    b"version https://git-lfs": "a pointer of Git LFS, in whose place the file itself is to be fetched (git lfs pull)",
+    b"{": "a text in JSON, perhaps a server's message",
+    b"RIFF": "a wave file",
+    b"fLaC": "a FLAC file",
+    b"OggS": "an Ogg file",
+    b"ID3": "an MP3 file",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"7z\xbc\xaf": "a 7z archive: unpack it first",
+    b"Rar!": "a RAR archive: unpack it first",
+}
+MODELS = {  # whose weights begin so, where several models fit the first is meant
+    "embedding.weight decoder.attention_rnn.": "a Tacotron 2",
+    "conv_pre. resblocks.": "a HiFi-GAN generator",
+    "upsample. WN.": "a WaveGlow",
+    "enc_p. flow.": "a VITS, as Piper and RVC use",
+    "wav2vec2.": "a Wav2Vec2",
+    "decoder.blocks. encoder.blocks.": "a Whisper",
+    "lstm.weight_ih_l0 linear.": "a speaker encoder",
+    "mpd.": "HiFi-GAN's discriminators",
+}
 ReadBytes = Callable[[str], bytes]  # from the key of a block of numbers to the block
+Content = TypeVar("Content")
+_STEP_NAME = re.compile(r"step-(\d+)\.pt")  # of checkpoints that training goes on from
 
 
 # Dicts of weights -------------------------------------------------------------------------------------------------
@@ -58,6 +87,8 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     _check_file(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -70,6 +101,60 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of weights.")
     return content
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def write_weights(path: str | Path, content: dict[str, Any]) -> Path:
+    """Write a dict of weights with `torch.save`, whole or not at all."""
+    with atomic_write(path) as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's own complaint hides the system's, such as that the disk is full
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+    return Path(path)
+
+
+def newest_whole(
+    folder: str | Path, read: Callable[[Path], Content] = read_weights
+) -> tuple[Path, Content] | None:
+    """The newest of a folder's ``step-<number>.pt`` that can be read; torn ones are passed over. None if there is none.
+
+    Parameters
+    ----------
+    folder : str or Path
+    read : callable
+        Reads a file, or raises a CheckpointError.
+    """
+    matches = ((_STEP_NAME.fullmatch(path.name), path) for path in Path(folder).glob("*.pt"))
+    for _, path in sorted(((int(match[1]), path) for match, path in matches if match), reverse=True):
+        try:
+            return path, read(path)
+        except CheckpointError:
+            continue
+    return None
+
+
+def what_it_holds(content: dict[str, Any]) -> str:
+    """Name a model by its weights, for messages: ``"a WaveGlow"``; unknown ones by the first names in the dict."""
+    if {"mpd", "msd"} & content.keys():
+        return MODELS["mpd."]
+    for found in (content, *(value for value in content.values() if isinstance(value, dict))):
+        names = [str(name).removeprefix("module.") for name in found]
+        for beginnings, model in MODELS.items():
+            if all(any(name.startswith(beginning) for name in names) for beginning in beginnings.split()):
+                return model
+    return f"something unknown ({', '.join(map(str, list(content)[:6])) or 'nothing'})"
 
 
 def fold_weight_norm(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -271,6 +356,9 @@ def _check_file(path: Path) -> None:
         head = file.read(512)
     if head.lstrip()[:1] == b"<":
         raise CheckpointError(f"{path} is a web page, not a checkpoint: the download failed. Download it again.")
+    for start, kind in KINDS.items():
+        if head.startswith(start):
+            raise CheckpointError(f"{path} is {kind}, not a checkpoint.")
     if head.startswith(b"PK"):
         _check_archive(path)
 
@@ -284,7 +372,10 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             torn = archive.testzip()
+            others = not any(name.endswith("data.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        torn = str(error)
+        torn, others = str(error), False
+    if others:
+        raise CheckpointError(f"{path} is a zip without weights, not a checkpoint. If it packs one, unpack it first.")
     if torn:
         raise CheckpointError(f"{path} cannot be read: it is torn ({torn}). Use an older one, or get it again.")

@@ -4,6 +4,7 @@ from .checkpoint import load_nvidia, save_nvidia
 from .config import FULL, PRESETS, SMALL, Tacotron2Config
 from .loss import LossConfig, Losses, tacotron_loss
 from .model import AttentionWindow, Tacotron2, TacotronOutput
+from .warm_start import WarmStart, warm_start
 
 __all__ = [
     "FULL",
@@ -15,7 +16,9 @@ __all__ = [
     "Tacotron2",
     "Tacotron2Config",
     "TacotronOutput",
+    "WarmStart",
     "load_nvidia",
     "save_nvidia",
     "tacotron_loss",
+    "warm_start",
 ]

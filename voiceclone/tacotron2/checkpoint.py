@@ -14,14 +14,14 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from ..files import atomic_path, atomic_write
-from ..text import FRONT_END, SYMBOLS
-from ..weights import read_weights
+from ..files import atomic_path
+from ..text import FRONT_END, FRONT_ENDS, SYMBOLS
+from ..weights import newest_whole, read_weights, what_it_holds, write_weights
 from .config import Tacotron2Config
 from .model import Tacotron2
 
 FORMAT = "voiceclone-checkpoint/1"
-_WHOLE_NAME = re.compile(r"step-(\d+)\.pt")
+LATER = ("envelope.gain",)  # absent from older files, which speak without it as they did
 # NVIDIA wraps its layers: `query_layer.weight` is `query_layer.linear_layer.weight` there, `0.weight` `0.conv.weight`.
 _LINEAR = re.compile(
     r"\b(prenet\.layers\.\d+|query_layer|memory_layer|v|location_dense|linear_projection|gate_layer)\.(?=weight|bias)"
@@ -38,6 +38,7 @@ class Checkpoint:
     speaker: torch.Tensor | None = None  # (speaker_dim,) embedding of the voice
     training: dict[str, Any] = field(default_factory=dict)  # optimiser, schedule, random state, progress
     measures: dict[str, Any] = field(default_factory=dict)  # what was measured at this step
+    front_end: str = FRONT_END  # how texts became symbols when it was trained, which is how it must be spoken to
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
@@ -47,25 +48,14 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> Path:
         "format": FORMAT,
         "config": asdict(checkpoint.model.config),
         "symbols": list(SYMBOLS),
-        "front_end": FRONT_END,
+        "front_end": checkpoint.front_end,
         "state_dict": state,
         "step": checkpoint.step,
         "speaker": checkpoint.speaker,
         "training": checkpoint.training,
         "measures": checkpoint.measures,
     }
-    return _write(path, content)
-
-
-def _write(path: str | Path, content: dict[str, Any]) -> Path:
-    with atomic_write(path) as file:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # torch's own complaint hides the system's, such as that the disk is full
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-    return Path(path)
+    return write_weights(path, content)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -82,31 +72,32 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is no checkpoint of voiceclone (its keys: {', '.join(map(str, list(content)[:6]))}). "
             "NVIDIA's and FakeYou's are read by voiceclone.tacotron2.load_nvidia."
         )
-    if content["front_end"] != FRONT_END or content["symbols"] != list(SYMBOLS):
+    if content["front_end"] not in FRONT_ENDS or content["symbols"] != list(SYMBOLS):
         raise CheckpointError(
-            f"{path} was trained with the text front-end {content['front_end']}; this voiceclone has {FRONT_END}. "
-            "Speak with the version that trained it, or train again."
+            f"{path} was trained with the text front-end {content['front_end']}; this voiceclone has "
+            f"{' and '.join(FRONT_ENDS)}. Speak with the version that trained it, or train again."
         )
     model = Tacotron2(Tacotron2Config(**content["config"]))
     _fill(model, content["state_dict"], path)
-    return Checkpoint(model, content["step"], content["speaker"], content["training"], content["measures"])
+    return Checkpoint(
+        model,
+        content["step"],
+        content["speaker"],
+        content["training"],
+        content["measures"],
+        content["front_end"],
+    )
 
 
 def newest_checkpoint(folder: str | Path) -> tuple[Path, Checkpoint] | None:
     """The newest whole checkpoint in a run's folder; torn ones are passed over. None where there is none."""
-    matches = ((_WHOLE_NAME.fullmatch(path.name), path) for path in Path(folder).glob("*.pt"))
-    numbered = [(int(match[1]), path) for match, path in matches if match]
-    for _, path in sorted(numbered, reverse=True):
-        try:
-            return path, load_checkpoint(path)
-        except CheckpointError:
-            continue
-    return None
+    return newest_whole(folder, load_checkpoint)
 
 
 def _fill(model: Tacotron2, state: dict[str, torch.Tensor], path: str | Path) -> None:
     """Load weights, naming whatever is missing, too much or of another size."""
     own = model.state_dict()
+    state = {name: own[name] for name in LATER if name in own} | state
     complaints = [f"{name} is missing" for name in own if name not in state]
     complaints += [f"{name} is not known" for name in state if name not in own]
     complaints += [
@@ -131,7 +122,7 @@ def adopt(model: Tacotron2, other: Tacotron2) -> tuple[str, ...]:
     own, known = model.state_dict(), other.state_dict()
     fitting = {name: t for name, t in known.items() if name in own and own[name].shape == t.shape}
     model.load_state_dict(fitting, strict=False)
-    return tuple(sorted({name.rpartition(".")[0] for name in own if name not in fitting}))
+    return tuple(sorted({name.rpartition(".")[0] for name in own if name not in (*fitting, *LATER)}))
 
 
 # NVIDIA's form ----------------------------------------------------------------------------------------------------
@@ -155,20 +146,27 @@ def load_nvidia(path: str | Path) -> Tacotron2:
     CheckpointError
         If the file is torn, a web page, needs code to be run, or holds another model.
     """
-    content = read_weights(path)
+    return model_of(read_weights(path), path)
+
+
+def model_of(content: dict[str, Any], path: str | Path) -> Tacotron2:
+    """The model in what `read_weights` read of NVIDIA's form; `path` is named where it does not fit."""
     state = content.get("state_dict", content)
-    if not isinstance(state, dict) or "embedding.weight" not in state:
+    known = isinstance(state, dict) and {str(name).removeprefix("module."): t for name, t in state.items()}
+    if not known or "embedding.weight" not in known or not any(name.startswith("decoder.") for name in known):
         raise CheckpointError(
-            f"{path} holds no Tacotron 2: expected a dict with 'state_dict' and in it 'embedding.weight'; "
-            f"found {', '.join(map(str, list(content)[:6]))}."
+            f"{path} holds no Tacotron 2 but {what_it_holds(content)}: expected a dict with 'state_dict' and in it "
+            "'embedding.weight' and a 'decoder.', as NVIDIA and FakeYou write it."
         )
-    if any("mi." in name for name in state):
+    if any(name.startswith("mi.") for name in known):
         raise CheckpointError(f"{path} was trained with mutual-information layers (MMI), unknown to Tacotron 2.")
-    state = from_nvidia_names(state)
+    state = from_nvidia_names(known)
     try:
         model = Tacotron2(_config_from_shapes(state))
-    except KeyError as error:
-        raise CheckpointError(f"{path} is no whole Tacotron 2: {error} is missing.") from error
+    except (KeyError, IndexError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is no whole Tacotron 2 of NVIDIA's form, but {what_it_holds(content)}: {error} is missing."
+        ) from error
     _fill(model, state, path)
     return model.eval()
 
@@ -220,13 +218,15 @@ def save_nvidia(
             "normalised mels, or envelope and pitch apart. Train with preset='full' for that."
         )
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    # With the state of an optimiser that has taken no step, their training resumes too.
+    unused = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=1e-6).state_dict()
     content = {
         "iteration": iteration,
         "state_dict": to_nvidia_names(state),
-        "optimizer": optimizer or {},
+        "optimizer": optimizer or unused,
         "learning_rate": learning_rate,
     }
-    return _write(path, content)
+    return write_weights(path, content)
 
 
 # Bases ------------------------------------------------------------------------------------------------------------

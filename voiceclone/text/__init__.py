@@ -13,10 +13,12 @@ from .symbols import ARPABET, IDS, PAD, PHONEMES, SYMBOLS
 # Stored in every checkpoint: a model speaks well only what was written to symbols the same way as in training.
 # Raise the number when the symbols of a text change.
 FRONT_END = "english-arpabet/1"
+LETTERS = "english-letters/1"  # of others' checkpoints that were trained on plain letters: `to_ids(..., arpabet=False)`
+FRONT_ENDS = (FRONT_END, LETTERS)
 
 __all__ = [
-    "ARPABET", "FRONT_END", "PAD", "PHONEMES", "SYMBOLS", "Token", "normalise", "parse", "pronounce",
-    "split_sentences", "symbol_names", "to_ids", "to_text",
+    "ARPABET", "FRONT_END", "FRONT_ENDS", "LETTERS", "PAD", "PHONEMES", "SYMBOLS", "Token", "normalise", "parse",
+    "pronounce", "split_sentences", "symbol_names", "to_ids", "to_text",
 ]
 
 

@@ -1,0 +1,399 @@
+"""Fetching weights that others publish: by a known name, by URL or from the Hugging Face hub.
+
+A download that breaks off goes on where it was, also in a later session; mirrors are tried in turn; what arrives is
+compared with its SHA-256 and kept, so that it is fetched once. The hub's own library does all this for the hub. For
+plain URLs none of the project's libraries resumes (pooch, which librosa brings, begins anew).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from .errors import CheckpointError, UnavailableError, VoiceCloneError
+from .files import atomic_write, text_hash
+
+ATTEMPTS = 3  # in a row at one mirror that bring nothing, after which the next is tried
+PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
+TIMEOUT = (10, 30)  # seconds to be connected, and without a byte
+CHUNK = 2**15  # bytes written at once; of a connection that breaks at most as many are lost
+WEIGHTS = (".pt", ".pth", ".ckpt", ".tar", ".safetensors")  # endings of files of weights on the hub
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that others publish."""
+
+    file: str  # name under which it is kept
+    urls: tuple[str, ...]  # mirrors, in the order in which they are tried
+    what: str
+    sha256: str = ""  # empty where its publisher states none: the first that comes is recorded
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that is here now."""
+
+    path: Path
+    notes: tuple[str, ...] = ()  # what the user should know of it
+
+
+def _drive(file_id: str) -> str:  # confirm: the button below Google's warning of large files
+    return f"https://drive.usercontent.google.com/download?id={file_id}&export=download&confirm=t"
+
+
+_NGC = "https://api.ngc.nvidia.com/v2/models/nvidia/"
+KNOWN = {
+    "nvidia-ljspeech": Source(
+        "tacotron2_statedict.pt",
+        (_drive("1c5ZTuT7J08wLUoVZ2KkUs_VdZuJ86ZqA"),),
+        "NVIDIA's Tacotron 2 of LJSpeech, as the README of github.com/NVIDIA/tacotron2 links it; trained on letters",
+    ),
+    "nvidia-ljspeech-ngc": Source(
+        "nvidia_tacotron2pyt_fp32_20190306.pth",
+        (f"{_NGC}tacotron2pyt_fp32/versions/1/files/nvidia_tacotron2pyt_fp32_20190306.pth",),
+        "another Tacotron 2 of LJSpeech, of NVIDIA's DeepLearningExamples; trained on letters",
+    ),
+    "fakeyou": Source(
+        "fakeyou_pretrained.pt",
+        (_drive("16LHTJmtRvBNRdhNq7w9uXhcZeJ62R9dv"),),
+        "the Tacotron 2 that FakeYou's training notebook starts from",
+    ),
+    "waveglow": Source(
+        "waveglow_256channels_universal_v5.pt",
+        (_drive("1rpK8CzAAirq9sWZhe9nlfvxMF1dRgFbF"),),
+        "NVIDIA's universal WaveGlow, as the README of github.com/NVIDIA/waveglow links it",
+    ),
+}
+
+
+class _NotTheFile(Exception):
+    """A mirror sent something else than the file."""
+
+
+# Where weights are ------------------------------------------------------------------------------------------------
+
+
+def fetch(source: str | Path, *, cache: str | Path | None = None, bar: bool = True) -> Fetched:
+    """Find weights wherever they are, and bring them here if need be.
+
+    Parameters
+    ----------
+    source : str or Path
+        One of these:
+
+        - the path of a file or folder;
+        - one of the names in `KNOWN`, such as ``"nvidia-ljspeech"``;
+        - a URL, or several of the same file with spaces between them, and after the last, where it is known, its
+          SHA-256: ``https://example.org/model.pt#sha256=...``;
+        - a file on the Hugging Face hub, ``hf://owner/name/model.pt`` or ``hf://owner/name@revision/model.pt``; without
+          the file's name, or as plain ``owner/name``, the only file of weights that the repository has.
+    cache : str or Path, optional
+        Where downloads of plain URLs are kept; by default `cache_folder`.
+    bar : bool
+        Show progress.
+
+    Raises
+    ------
+    UnavailableError
+        If no mirror has it, or none can be reached. What has arrived of it is kept, and gone on with next time.
+    CheckpointError
+        If what a mirror sends is not the file.
+    VoiceCloneError
+        If `source` is none of these.
+    """
+    if Path(source).expanduser().exists():
+        return Fetched(Path(source).expanduser())
+    text, _, digest = str(source).partition("#")
+    digest = digest.strip().lower().removeprefix("sha256=")
+    if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+        raise VoiceCloneError(f"{digest!r} after # is no SHA-256: expected 64 hexadecimal digits.")
+    if text in KNOWN:
+        known = KNOWN[text]
+        return download(known.urls, sha256=digest or known.sha256, name=known.file, cache=cache, bar=bar)
+    if text.startswith(("http://", "https://")):
+        return download(text.split(), sha256=digest, cache=cache, bar=bar)
+    if text.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        return _from_hub(text.removeprefix("hf://"), digest)
+    raise VoiceCloneError(
+        f"There are no weights {str(source)!r}: it is no file here, no URL, no place on the hub (owner/name) and none "
+        f"of the known names {', '.join(KNOWN)}."
+    )
+
+
+def is_elsewhere(source: str | Path) -> bool:
+    """Whether `fetch` would have to bring it: a known name or an address that is no path here."""
+    return (str(source) in KNOWN or "://" in str(source)) and not Path(source).exists()
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: what ``VOICECLONE_CACHE`` says, else the system's place for caches."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("VOICECLONE_CACHE") or user_cache_path("voiceclone", appauthor=False))
+
+
+# Plain URLs -------------------------------------------------------------------------------------------------------
+
+
+def download(
+    urls: Sequence[str], *, sha256: str = "", name: str = "", cache: str | Path | None = None, bar: bool = True
+) -> Fetched:
+    """Fetch a file from the first of its mirrors that has it, unless it is here already.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Mirrors of one file. Addresses of pages on Google Drive or the hub become those of the file.
+    sha256 : str
+        What its SHA-256 must be. Without it the SHA-256 of what comes first is recorded beside the file, and every
+        later copy is held to that.
+    name : str
+        Under which it is kept; by default the URL's.
+    cache, bar
+        As for `fetch`.
+
+    Raises
+    ------
+    UnavailableError, CheckpointError
+        As for `fetch`.
+    """
+    from filelock import FileLock
+
+    urls = [_direct(url) for url in urls]
+    folder = Path(cache or cache_folder()) / text_hash(sha256 or urls[0])
+    target = folder / (name or _name_in(urls[0]))
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):  # two notebooks, or the processes of one training, may want it at once
+        recorded = _read(target.with_name("record.json")).get("sha256", "")
+        expected = sha256 or recorded
+        if target.is_file() and _sha256(target) == expected:
+            return Fetched(target)
+        target.unlink(missing_ok=True)  # damaged since
+        found = _from_mirrors(urls, target, expected, bar)
+        with atomic_write(target.with_name("record.json"), "w") as file:
+            json.dump({"sha256": found, "urls": urls}, file, indent=1)
+    if expected:
+        return Fetched(target)
+    note = (
+        f"No SHA-256 of {target.name} is known, so what came is taken on trust. Its SHA-256 is {found}; it is "
+        "recorded, and later copies are held to it."
+    )
+    return Fetched(target, (note,))
+
+
+def _from_mirrors(urls: Sequence[str], target: Path, expected: str, bar: bool) -> str:
+    """Fetch a file into its place; its SHA-256."""
+    import requests
+
+    part, problems, wrong = target.with_name(f"{target.name}.part"), [], False
+    for url in urls:
+        try:
+            found = _whole(url, part, expected, bar)
+        except requests.RequestException as error:
+            problems.append(f"{urlsplit(url).netloc} does not give it ({_reason(error)})")
+            continue
+        except _NotTheFile as error:
+            problems.append(f"{urlsplit(url).netloc} {error}")
+            wrong = True
+            continue
+        part.replace(target)
+        _state_of(part).unlink(missing_ok=True)
+        return found
+    kept = f" {part.stat().st_size:,} bytes are kept and gone on with next time." if part.exists() else ""
+    raise (CheckpointError if wrong else UnavailableError)(
+        f"{target.name} could not be fetched: {'; '.join(problems)}.{kept} Try again later, or fetch it with a browser "
+        "and give the file's path."
+    )
+
+
+def _whole(url: str, part: Path, expected: str, bar: bool) -> str:
+    """Fetch a URL wholly into `part` and check it; its SHA-256."""
+    while True:
+        resumed = part.exists()
+        _receive(url, part, bar, trusted=bool(expected))
+        with part.open("rb") as file:
+            page = file.read(512).lstrip()[:1] == b"<"
+        found = _sha256(part)
+        if expected == found or not (expected or page):
+            return found
+        part.unlink()
+        if page:
+            raise _NotTheFile(_PAGE)
+        if not resumed:
+            raise _NotTheFile(f"sent another file: its SHA-256 is {found}, expected {expected}")
+        # else its first bytes, of an earlier session or another mirror, may be what is wrong: once more, from the start
+
+
+_PAGE = (
+    "sent a web page instead of the file: an error, a login, or (Google Drive) too many downloads today or a file that "
+    "is not shared with everyone"
+)
+
+
+def _receive(url: str, part: Path, bar: bool, *, trusted: bool) -> None:
+    """Fetch a URL into `part`, as often as it breaks off; `trusted` if a SHA-256 will tell whether all parts fit."""
+    import requests
+
+    idle = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        try:
+            _receive_more(url, part, bar, trusted)
+            return
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            idle = 0 if part.exists() and part.stat().st_size > before else idle + 1
+            if idle >= ATTEMPTS:
+                raise
+        time.sleep(PAUSE * 2**idle)
+
+
+def _receive_more(url: str, part: Path, bar: bool, trusted: bool) -> None:
+    """Go on with `part` where it ends, or begin it."""
+    import requests
+    from tqdm.auto import tqdm
+
+    known = _read(_state_of(part))
+    same = known.get("validator") if known.get("url") == url else None
+    have = part.stat().st_size if part.exists() and (same or trusted) else 0
+    headers = {"Accept-Encoding": "identity", "User-Agent": "voiceclone"}  # of packed bytes no place is known
+    if have:
+        headers |= {"Range": f"bytes={have}-"} | ({"If-Range": same} if same else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink()  # longer than the file, or just as long: the check that follows would have told
+            _receive_more(url, part, bar, trusted)
+            return
+        answer.raise_for_status()
+        if "text/html" in answer.headers.get("Content-Type", ""):
+            raise _NotTheFile(_PAGE)
+        goes_on = answer.status_code == requests.codes.partial_content
+        start = have if goes_on else 0
+        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise _NotTheFile(f"sent another part of the file ({answer.headers.get('Content-Range')})")
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else None
+        validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+        usable = validator and not validator.startswith("W/")  # a weak one does not vouch for every byte
+        with atomic_write(_state_of(part), "w") as file:
+            json.dump({"url": url, "validator": validator if usable else None}, file)
+        shown = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not bar)
+        with shown, part.open("ab" if goes_on else "wb") as file:
+            for chunk in answer.iter_content(CHUNK):
+                shown.update(file.write(chunk))
+    if total is not None and (size := part.stat().st_size) < total:
+        raise requests.ConnectionError(f"{size:,} of {total:,} bytes came")
+
+
+def _direct(url: str) -> str:
+    """The address of a file whose page's address people copy."""
+    parts = urlsplit(url)
+    if parts.netloc in ("drive.google.com", "docs.google.com"):
+        found = re.search(r"/d/([\w-]+)", parts.path)
+        file_id = found[1] if found else parse_qs(parts.query).get("id", [""])[0]
+        return _drive(file_id) if file_id else url
+    if parts.netloc == "huggingface.co":
+        return url.replace("/blob/", "/resolve/", 1)
+    return url
+
+
+def _name_in(url: str) -> str:
+    """The file's name in a URL, of harmless characters alone."""
+    name = re.sub(r"[^\w.-]", "_", PurePosixPath(unquote(urlsplit(url).path)).name).strip(".")
+    return name or "weights"
+
+
+def _state_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read(path: Path) -> dict[str, str]:
+    """A small file of ours; empty where it is missing or torn."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause of an error, in a few words."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+# The Hugging Face hub ---------------------------------------------------------------------------------------------
+
+
+def _from_hub(place: str, expected: str) -> Fetched:
+    """Fetch ``owner/name[@revision][/file]`` through the hub's library, which resumes, verifies and keeps it."""
+    from huggingface_hub import HfApi, errors, hf_hub_download
+
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?(?:/(.+))?", place)
+    if not found:
+        raise VoiceCloneError(f"hf://{place} names no file of the hub: expected hf://owner/name/file.")
+    repository, revision, file = found.groups()
+    here = not _hub_answers()  # its library would try for a minute; what it has kept it gives without asking
+    try:
+        file = file or _only_weights(HfApi().list_repo_files(repository, revision=revision), repository)
+        path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=here))
+    except errors.GatedRepoError as error:
+        raise UnavailableError(
+            f"{repository} on the Hugging Face hub asks to be let in: accept its terms there, then run: hf auth login"
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        if not isinstance(error, errors.LocalEntryNotFoundError):
+            raise UnavailableError(
+                f"The Hugging Face hub has no {place}, and there is no such file here ({_reason(error)})."
+            ) from error
+        raise _hub_is_away(place, error) from error
+    except (OSError, getattr(errors, "HTTPError", OSError)) as error:
+        raise _hub_is_away(place, error) from error
+    # The hub keeps a large file under its SHA-256, so its name says what it should be.
+    stated = path.resolve().name if re.fullmatch("[0-9a-f]{64}", path.resolve().name) else ""
+    if (expected or stated) and (is_now := _sha256(path)) != (expected or stated):
+        raise CheckpointError(
+            f"{place} has SHA-256 {is_now}, expected {expected or stated}. Delete {path.resolve()} to fetch it again, "
+            "or correct what is expected."
+        )
+    return Fetched(path)
+
+
+def _hub_answers() -> bool:
+    import requests
+    from huggingface_hub import constants
+
+    try:
+        return not constants.HF_HUB_OFFLINE and bool(requests.head(constants.ENDPOINT, timeout=TIMEOUT[0]).status_code)
+    except requests.RequestException:
+        return False
+
+
+def _hub_is_away(place: str, error: Exception) -> UnavailableError:
+    return UnavailableError(
+        f"{place} is not on this machine and the Hugging Face hub can't be reached ({_reason(error)}). Try again "
+        "later, or fetch it with a browser and give the file's path."
+    )
+
+
+def _only_weights(files: Sequence[str], repository: str) -> str:
+    weights = [name for name in files if name.endswith(WEIGHTS)]
+    if len(weights) != 1:
+        some = ", ".join((weights or files)[:8])
+        raise VoiceCloneError(
+            f"{repository} has {len(weights)} files of weights ({some}). Say which: hf://{repository}/FILE"
+        )
+    return weights[0]

@@ -99,6 +99,16 @@ def test_a_clip_that_does_not_say_its_text_is_kept_without_times(speech):
     assert example.mel.shape[0] == 80
 
 
+def test_times_that_do_not_fit_are_not_learned(speech, monkeypatch):
+    from voiceclone import align
+
+    wave, _, text = speech
+    found = replace(align.align(wave, 22050, text), word_score=-1e9)
+    assert not found.fits
+    monkeypatch.setattr(align, "align", lambda *given: found)
+    assert clip_example("0001", text, wave, AudioConfig(), None).ends is None
+
+
 # Batches ----------------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +144,18 @@ def test_collate_pads_pitch_with_unvoiced_frames():
     assert collate([an_example([4.0], 5)], 3).pitch is None
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 32), (3, 32), (7, 3), (40, 4), (100, 1)])
+def test_a_batch_comes_apart_into_its_examples():
+    examples = [an_example([4.0, 10.0], 11, speaker=torch.full((4,), float(n)), seed=n) for n in range(5)]
+    whole = collate(examples, 3)
+    parts = whole.split(2)
+    assert [len(part.text) for part in parts] == [3, 2]
+    for name in ("text", "text_lengths", "mels", "mel_lengths", "attention", "speaker"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), name
+    assert parts[0].pitch is None
+    assert len(whole.split(9)) == 5
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 32), (3, 32), (25, 6), (25, 12), (7, 3), (40, 4), (100, 1)])
 def test_every_clip_comes_once_an_epoch(count, size):
     lengths = np.random.default_rng(0).integers(50, 500, count)
     buckets = LengthBuckets(lengths, size, seed=1)
@@ -143,7 +164,8 @@ def test_every_clip_comes_once_an_epoch(count, size):
     for _ in range(3):
         epoch = list(islice(batches, buckets.batches_per_epoch))
         assert sorted(index for batch in epoch for index in batch) == list(range(count))
-        assert max(map(len, epoch)) <= size
+        sizes = set(map(len, epoch))
+        assert max(sizes) <= size and max(sizes) - min(sizes) <= 1  # no rest of a clip or two
 
 
 def test_epochs_differ_and_depend_on_the_seed_alone():
@@ -198,6 +220,22 @@ def test_a_held_out_clip_that_was_rejected_is_gone_from_the_split(tmp_path):
 @pytest.mark.parametrize(("count", "held_out"), [(1, 0), (4, 0), (5, 1), (25, 2), (2000, 50)])
 def test_few_clips_are_all_learned_from(tmp_path, count, held_out):
     assert len(split_clips(ids(count), tmp_path / "split.json").validation) == held_out
+
+
+def test_clips_are_held_out_once_there_are_enough(tmp_path):
+    before = split_clips(ids(4), tmp_path / "split.json")
+    assert before.validation == ()
+    after = split_clips(ids(25), tmp_path / "split.json")
+    assert len(after.validation) == 2
+    assert not set(after.validation) & set(before.training)  # what was learned from is no test
+    assert split_clips(ids(25), tmp_path / "split.json") == after
+
+
+def test_only_one_of_several_processes_writes_the_split(tmp_path):
+    path = tmp_path / "split.json"
+    split = split_clips(ids(25), path, write=False)
+    assert not path.exists()
+    assert split_clips(ids(25), path) == split == split_clips(ids(25), path, write=False)
 
 
 def test_a_clip_on_both_sides_is_refused():

@@ -7,13 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from many import PLAIN, STEADY
+from many import examples as random_examples
 from tiny import QUICK, TINY
 
 from voiceclone.audio import AudioConfig
 from voiceclone.dataset import clip_example
+from voiceclone.device import choose_device, fast_precision
 from voiceclone.errors import TrainingError, VoiceCloneError
-from voiceclone.learn import LearnConfig, Learner
+from voiceclone.learn import LearnConfig, Learner, learn_config
 from voiceclone.pretrain import mel_statistics
+from voiceclone.schedule import FAKEYOU, Exponential
 from voiceclone.tacotron2 import Tacotron2
 
 
@@ -151,11 +155,178 @@ def test_the_rate_warms_up_and_ends_at_its_share(examples):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_size": 0}, {"learning_rate": 0.0}, {"average": 1.0}, {"frame_dropout": 1.0}]
+    "wrong",
+    [
+        {"batch_size": 0}, {"learning_rate": 0.0}, {"average": 1.0}, {"frame_dropout": 1.0}, {"accumulate": 0},
+        {"mixed_precision": "fp8"},
+    ],  # fmt: skip
 )
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(VoiceCloneError, match=next(iter(wrong))):
         LearnConfig(**wrong)
+
+
+# Memory and precision ---------------------------------------------------------------------------------------------
+
+
+def steady(**changes):
+    """A learner of clips of random frames, without anything random in its steps."""
+    torch.manual_seed(0)
+    return Learner(Tacotron2(PLAIN), replace(STEADY, **changes), device="cpu")
+
+
+def assert_learned_alike(some, others, rtol):
+    for one, other in zip(some, others, strict=True):
+        for part in ("loss", "mel_loss", "gate_loss", "attention_loss", "grad_norm"):
+            assert getattr(one, part) == pytest.approx(getattr(other, part), rel=rtol), part
+
+
+def frozen_norms(learner):
+    """Batch norms that normalise by what they have seen before, so that parts of a batch are like the whole."""
+    learner.model.train = lambda mode=True: torch.nn.Module.train(learner.model, False)
+    return learner
+
+
+@pytest.mark.parametrize("longest", [36, 24])
+def test_a_batch_taken_in_parts_counts_as_one_taken_at_once(longest):
+    clips = random_examples(longest=longest)
+    whole = run(frozen_norms(steady()), clips, 3)
+    for parts in (2, 4):
+        assert_learned_alike(run(frozen_norms(steady(accumulate=parts)), clips, 3), whole, rtol=1e-4)
+
+
+def too_large(model, inputs):
+    """A memory for two clips."""
+    if len(inputs[0]) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_batch_that_memory_does_not_hold_is_taken_in_parts_and_learns_the_same():
+    clips = random_examples()
+    expected = run(frozen_norms(steady(accumulate=2)), clips, 3)
+    learner = frozen_norms(steady())
+    learner.plain.register_forward_pre_hook(too_large)
+    steps = run(learner, clips, 3)
+    assert_learned_alike(steps, expected, rtol=1e-6)
+    assert learner.parts == 2 and learner.step == 3
+    assert "4 clips at once" in steps[0].notes[0] and "2 parts" in steps[0].notes[0]
+    assert steps[1].notes == ()
+    other = steady()
+    other.load_state(learner.state(), learner.averaged)
+    assert other.parts == 2  # a resumed run does not try again what did not fit
+
+
+def test_running_out_of_memory_half_way_leaves_the_batch_norms_alone():
+    clips, learner = random_examples(), steady()
+    learner.plain.postnet.register_forward_hook(lambda module, inputs, output: too_large(module, inputs))
+    run(learner, clips, 1)
+    assert learner.plain.postnet.convolutions[0][1].num_batches_tracked == 2  # parts, and nothing of the first try
+
+
+def test_a_memory_too_small_for_one_clip_ends_the_training():
+    learner = steady()
+
+    def full(model, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    learner.plain.register_forward_pre_hook(full)
+    with pytest.raises(TrainingError, match="single clip of 36 frames"):
+        run(learner, random_examples(), 1)
+
+
+@pytest.mark.parametrize(("precision", "rtol"), [("bf16", 0.02), ("fp16", 0.02)])
+def test_lower_precisions_learn_nearly_the_same(precision, rtol):
+    clips = random_examples()
+    exact, rough = steady(), steady(mixed_precision=precision)
+    rough.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=rough.scaler.is_enabled())
+    assert_learned_alike(run(rough, clips, 3), run(exact, clips, 3), rtol=rtol)
+    assert all(parameter.dtype == torch.float32 for parameter in rough.plain.parameters())
+
+
+def test_gradients_beyond_half_precision_lower_the_scale_and_are_no_bad_steps():
+    clips, learner = random_examples(), steady(mixed_precision="fp16")
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = everything(learner.plain)
+    steps = run(learner, clips, 12, budget=100)  # ten bad steps would have ended it
+    assert all(step.skipped for step in steps)
+    assert learner.scaler.get_scale() == 2.0**28
+    assert_same(everything(learner.plain), before)
+    other = steady(mixed_precision="fp16")
+    other.load_state(learner.state(), learner.averaged)
+    assert other.scaler.get_scale() == 2.0**28
+    other.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    assert not run(other, clips, 1)[0].skipped
+
+
+def test_half_precision_still_ends_a_training_whose_loss_is_no_number():
+    learner = steady(mixed_precision="fp16")
+    batch = next(learner.batches(random_examples(), seed=1))
+    with pytest.raises(TrainingError, match="10 steps"):
+        for _ in range(10):
+            learner.learn(replace(batch, mels=batch.mels * float("nan")), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("generation", "precision"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 1), "no")]
+)
+def test_a_gpu_computes_in_what_its_generation_is_fast_at(monkeypatch, generation, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: generation)
+    assert fast_precision("cuda") == precision  # 7.5 is Colab's T4
+    assert learn_config("full", 25, based=True, device="cuda").mixed_precision == precision
+
+
+def test_accelerates_wish_for_the_processor_is_heard(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device() == "cuda"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert choose_device() == "cpu"
+
+
+def test_batches_made_by_another_process_are_the_same():
+    clips, learner = random_examples(), steady()
+    here, there = learner.batches(clips, seed=1), learner.batches(clips, seed=1, workers=1)
+    for _ in range(3):
+        one, other = next(here), next(there)
+        assert torch.equal(one.mels, other.mels) and torch.equal(one.text, other.text)
+
+
+@pytest.mark.parametrize("count", [1, 5, 25, 100, 1000])
+@pytest.mark.parametrize("preset", ["small", "full"])
+def test_the_batch_fits_the_number_of_clips(preset, count):
+    config = learn_config(preset, count, based=True, device="cpu")
+    assert 1 <= config.batch_size <= count
+    assert config.batch_size >= min(count, 5)
+
+
+# FakeYou's schedule -----------------------------------------------------------------------------------------------
+
+
+def fakeyou(iteration, A=3e-4, B=8000, C=0, decay_start=15000, minimum=1e-5):
+    """What FakeYou's notebook computes before each iteration."""
+    rate = A if iteration < decay_start else A * np.e ** (-(iteration - decay_start) / B) + C
+    return max(rate, minimum)
+
+
+def test_fakeyous_schedule_is_fakeyous():
+    schedule = replace(FAKEYOU, stretch=False)
+    for iteration in (0, 14999, 15000, 15001, 20000, 40000, 42300, 90000):
+        assert schedule.at(iteration, 0.0) == pytest.approx(fakeyou(iteration))
+    assert schedule.length == pytest.approx(42200, abs=20)
+
+
+def test_fakeyous_schedule_falls_whole_however_few_the_steps_are():
+    learner = Learner(Tacotron2(TINY), replace(QUICK, schedule=FAKEYOU), device="cpu")
+    rates = [learner.rate(share) for share in np.linspace(0, 1, 101)]
+    assert rates[0] == 3e-4 and rates[-1] == pytest.approx(1e-5)
+    assert rates == sorted(rates, reverse=True)
+    assert rates.count(3e-4) == 36  # 15,000 of 42,200
+    np.testing.assert_allclose(rates, [fakeyou(share * FAKEYOU.length) for share in np.linspace(0, 1, 101)])
+
+
+@pytest.mark.parametrize("wrong", [{"A": 0.0}, {"B": 0.0}, {"C": -1.0}, {"min": 1.0}, {"decay_start": -1}])
+def test_schedules_that_cannot_be_are_refused(wrong):
+    with pytest.raises(VoiceCloneError, match="no schedule"):
+        Exponential(**wrong)
 
 
 # Going on ---------------------------------------------------------------------------------------------------------

@@ -274,7 +274,9 @@ def test_without_clips_it_says_which_notebooks_come_first(voice):
         list(train(voice, config()))
 
 
-@pytest.mark.parametrize("wrong", [{"preset": "large"}, {"steps": 0}, {"minutes": -1.0}, {"previews": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"preset": "large"}, {"steps": 0}, {"minutes": -1.0}, {"epochs": 0}, {"previews": 0}]
+)
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(VoiceCloneError, match=next(iter(wrong))):
         TrainConfig(**wrong)

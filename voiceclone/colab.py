@@ -6,10 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+from .drive import DRIVE
 from .errors import UnavailableError
 
-DRIVE = Path("/content/drive")
 VOICES_ON_DRIVE = DRIVE / "MyDrive" / "voiceclone" / "voices"
+# Compute units an hour, as Colab's panel showed them in September 2022. They have been lowered since, and differ from
+# time to time; "Resources" in Colab's menu says what holds today.
+UNITS_AN_HOUR = {"T4": 1.96, "V100": 5.36, "A100": 13.08}
 
 
 def is_colab() -> bool:
@@ -68,3 +71,33 @@ def home(voice_path: str | Path) -> Path:
     """
     path = Path(voice_path)
     return voices_root() / path.name if is_colab() and not path.is_absolute() else path
+
+
+def compute_units(seconds: float) -> float | None:
+    """Estimate how many of Colab's compute units a time on this machine's GPU costs, rather too many than too few.
+
+    Parameters
+    ----------
+    seconds : float
+        For example a `Step`'s ``seconds_left``.
+
+    Returns
+    -------
+    float or None
+        None where this is not Colab, there is no GPU, or nothing is known of its price.
+    """
+    import torch
+
+    if not is_colab() or not torch.cuda.is_available():
+        return None
+    name = torch.cuda.get_device_name()
+    rate = next((rate for model, rate in UNITS_AN_HOUR.items() if model in name), None)
+    return None if rate is None else seconds / 3600 * rate
+
+
+def time_left(seconds: float) -> str:
+    """The time that is left, in words, with what it costs on Colab."""
+    units = compute_units(seconds)
+    cost = "" if units is None else f", at most {units:.1f} compute units"
+    minutes = round(seconds / 60)
+    return (f"about {minutes} minutes left" if minutes else "less than a minute left") + cost

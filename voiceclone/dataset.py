@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from .text import to_ids
 from .voice import Clip, Voice
 
 DIAGONAL_WIDTH = 0.1  # of the text; how far from the diagonal a clip that could not be aligned may be attended
+FEWEST_SPLIT = 5  # clips of which some are held out
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,20 @@ class Batch:
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in memory from which a GPU reads while it computes; torch's loader calls this."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def split(self, parts: int) -> list[Batch]:
+        """The examples in so many batches of like size, padded as they are; never in more than there are examples."""
+        parts = min(parts, len(self.text))
+        return [self._each(lambda tensor, part=part: tensor.tensor_split(parts)[part]) for part in range(parts)]
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         values = (getattr(self, field.name) for field in fields(self))
-        return Batch(*(None if v is None else v.to(device, non_blocking=True) for v in values))
+        return Batch(*(None if value is None else change(value) for value in values))
 
 
 def clip_example(
@@ -60,10 +74,12 @@ def clip_example(
 
     ids = np.array(to_ids(text), dtype=np.int64)
     try:
-        spans = align(wave, config.sample_rate, text).spans
-        ends = np.array([span.end for span in spans], dtype=np.float32) * config.frames_per_second
+        alignment = align(wave, config.sample_rate, text)
     except AlignmentError:
-        ends = None
+        alignment = None
+    ends = None
+    if alignment is not None and alignment.fits:  # times of a text that is not what is said would mislead
+        ends = np.array([span.end for span in alignment.spans], dtype=np.float32) * config.frames_per_second
     return Example(clip_id, text, ids, log_mel(wave, config)[0], ends, speaker, track_pitch(wave, config))
 
 
@@ -151,36 +167,67 @@ class LengthBuckets(Sampler[list[int]]):
     """Endless batches of clips of similar length, in an order that depends on seed and step alone.
 
     Each epoch shuffles all clips, sorts them by length within pools of some batches (so that little is padding) and
-    shuffles the batches. Resuming at a step gives the batches that would have come.
+    shuffles the batches. Batches of an epoch are of one size, give or take a clip: a rest of one clip would weigh as
+    much as a whole batch. Resuming at a step gives the batches that would have come. Several processes each take
+    their share of every batch.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Of each clip.
+    batch_size : int
+        Most clips in a batch, over all processes.
+    seed : int
+        Of the order.
+    first_step : int
+        Batches to pass over.
+    share : (int, int)
+        Number of this process, and of all processes.
+
+    Raises
+    ------
+    TrainingError
+        If there are more processes than clips in a batch.
     """
 
     POOL = 16  # batches sorted together
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int, first_step: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        *,
+        seed: int,
+        first_step: int = 0,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self.lengths = np.asarray(lengths)
-        self.batch_size = min(batch_size, len(lengths))  # never zero batches, however few the clips
-        self.drop_last = False
+        self.batches_per_epoch = -(-len(lengths) // batch_size)  # never zero, however few the clips
         self.seed = seed
         self.first_step = first_step
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches until every clip has been seen once."""
-        return -(-len(self.lengths) // self.batch_size)
+        self.share = share
+        self.smallest = len(lengths) // self.batches_per_epoch  # clips in the smallest batch
+        if self.smallest < share[1]:
+            raise TrainingError(
+                f"{share[1]} processes cannot share batches of {self.smallest} clips ({len(lengths)} clips in all). "
+                f"Use at most {self.smallest} processes, or record more clips."
+            )
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, skip = divmod(self.first_step, self.batches_per_epoch)
+        number, processes = self.share
         while True:
-            yield from self._epoch(epoch)[skip:]
+            yield from (batch[number::processes] for batch in self._epoch(epoch)[skip:])
             epoch, skip = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> list[list[int]]:
         rng = np.random.default_rng((self.seed, epoch))
         order = rng.permutation(len(self.lengths))
-        pool = self.POOL * self.batch_size
-        pools = [order[at : at + pool] for at in range(0, len(order), pool)]
-        order = np.concatenate([p[np.argsort(self.lengths[p], kind="stable")] for p in pools])
-        batches = [order[at : at + self.batch_size].tolist() for at in range(0, len(order), self.batch_size)]
+        edges = np.linspace(0, len(order), self.batches_per_epoch + 1).astype(int)  # of the batches
+        for first, last in pairwise([*edges[: -1 : self.POOL], edges[-1]]):  # of the pools
+            pool = order[first:last]
+            order[first:last] = pool[np.argsort(self.lengths[pool], kind="stable")]
+        batches = [order[first:last].tolist() for first, last in pairwise(edges)]
         return [batches[index] for index in rng.permutation(len(batches))]
 
 
@@ -199,21 +246,39 @@ class Split:
             raise TrainingError(f"Clips {', '.join(sorted(overlap))} are in training and validation at once.")
 
 
-def split_clips(ids: Sequence[str], path: Path, *, share: float = 0.08, seed: int = 1234) -> Split:
+def split_clips(
+    ids: Sequence[str], path: Path, *, share: float = 0.08, seed: int = 1234, write: bool = True
+) -> Split:
     """Divide clips once and keep the division in `path`; clips that came later join the training.
 
-    Under 5 clips nothing is held out: each one is worth more in training.
+    Under 5 clips nothing is held out: each one is worth more in training. When there are 5, some are, and of those
+    that were not learned from yet if there are such.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Of the clips.
+    path : Path
+        Where the division is kept.
+    share : float
+        Of the clips to hold out.
+    seed : int
+        Of the choice.
+    write : bool
+        Of several processes only one writes.
     """
     known = Split((), ())
     if path.exists():
         content = json.loads(path.read_text(encoding="utf-8"))
         known = Split(tuple(content["training"]), tuple(content["validation"]))
     held_out = tuple(i for i in known.validation if i in ids)
-    if not path.exists() and len(ids) >= 5:
+    if not held_out and len(ids) >= FEWEST_SPLIT:
         count = max(1, min(round(share * len(ids)), 50))
-        held_out = tuple(sorted(np.random.default_rng(seed).choice(sorted(ids), count, replace=False).tolist()))
+        unlearned = sorted(set(ids) - set(known.training))
+        candidates = unlearned if len(unlearned) >= count else sorted(ids)
+        held_out = tuple(sorted(np.random.default_rng(seed).choice(candidates, count, replace=False).tolist()))
     split = Split(tuple(i for i in ids if i not in held_out), held_out)
-    if split != known:
+    if write and split != known:
         with atomic_write(path, "w") as file:
             json.dump({"training": split.training, "validation": split.validation}, file, indent=1)
     return split

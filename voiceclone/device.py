@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .errors import UnavailableError
 
 
@@ -16,7 +18,8 @@ def choose_device(device: str | None = None) -> str:
     import torch
 
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        asked_for_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")  # `accelerate launch`
+        return "cuda" if torch.cuda.is_available() and not asked_for_cpu else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UnavailableError(
             f"There is no GPU here for device={device!r}. Use device='cpu', or on Colab: Runtime > Change runtime type."
@@ -25,11 +28,16 @@ def choose_device(device: str | None = None) -> str:
 
 
 def fast_precision(device: str) -> str:
-    """``"bf16"`` where `device` multiplies bfloat16 faster than float32, else ``"no"``, as accelerate calls them."""
+    """The precision in which `device` multiplies fastest and still learns: ``"bf16"``, ``"fp16"`` or ``"no"``.
+
+    A GPU has bf16 from NVIDIA's Ampere on (torch says so of a T4 too, which only emulates it, slowly), and fp16 that is
+    faster than float32 from Volta on. On a processor only bf16 in hardware counts.
+    """
     import torch
 
     if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+        generation, _ = torch.cuda.get_device_capability()
+        return "bf16" if generation >= 8 else "fp16" if generation == 7 else "no"
     if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.9
         return "no"
     capabilities = torch.cpu.get_capabilities()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,13 +13,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
 from torch.utils.data import DataLoader
 
 from .dataset import Batch, Example, Examples, LengthBuckets, collate
-from .device import fast_precision
+from .device import choose_device, fast_precision
 from .errors import TrainingError, VoiceCloneError
-from .tacotron2 import LossConfig, Tacotron2, tacotron_loss
+from .schedule import Cosine, Exponential
+from .tacotron2 import LossConfig, Losses, Tacotron2, tacotron_loss
 
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BAD_STEPS = 10  # steps in a row without a finite loss after which training gives up
 
 
@@ -26,10 +30,12 @@ BAD_STEPS = 10  # steps in a row without a finite loss after which training give
 class LearnConfig:
     """How the weights are changed."""
 
-    batch_size: int = 16  # clips a step
+    batch_size: int = 16  # clips a step, over all processes
+    accumulate: int = 1  # parts in which a step takes its clips; doubled by itself when memory does not suffice
     learning_rate: float = 1e-3  # Adam's, at its highest
     final_rate: float = 0.05  # share of it that is left when the budget is spent
     warmup_steps: int = 100  # steps until the rate is at its highest
+    schedule: Exponential | None = None  # in the place of the three above
     weight_decay: float = 1e-6  # NVIDIA's
     betas: tuple[float, float] = (0.9, 0.999)
     grad_clip: float = 1.0  # norm of the gradient at which it is cut (NVIDIA's)
@@ -40,9 +46,14 @@ class LearnConfig:
     mixed_precision: str = "no"  # no, bf16 or fp16
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.learning_rate <= 0:
+        if self.batch_size < 1 or self.accumulate < 1 or self.learning_rate <= 0:
             raise VoiceCloneError(
-                f"batch_size={self.batch_size} and learning_rate={self.learning_rate} must be above zero."
+                f"batch_size={self.batch_size}, accumulate={self.accumulate} and learning_rate={self.learning_rate} "
+                "must be above zero."
+            )
+        if self.mixed_precision not in PRECISIONS:
+            raise VoiceCloneError(
+                f"mixed_precision={self.mixed_precision!r} is not known; there are {', '.join(PRECISIONS)}."
             )
         if not 0 <= self.average < 1 or not 0 <= self.frame_dropout < 1:
             raise VoiceCloneError(f"average={self.average} and frame_dropout={self.frame_dropout} must be in [0, 1).")
@@ -89,6 +100,7 @@ class Learned:
     grad_norm: float
     learning_rate: float
     skipped: bool  # the loss or the gradient was not finite, and nothing was changed
+    notes: tuple[str, ...] = ()  # what the user should know
 
 
 class Learner:
@@ -96,18 +108,36 @@ class Learner:
 
     def __init__(self, model: Tacotron2, config: LearnConfig, *, device: str | None = None) -> None:
         self.config = config
-        # A notebook may change device or precision between runs, which accelerate's shared state does not expect.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, cpu=device == "cpu")
-        if self.accelerator.device.type == "cuda":
-            torch.backends.cuda.matmul.allow_tf32 = True  # 10 bits of mantissa are enough for gradients
-        optimiser = torch.optim.Adam(
-            model.parameters(), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+        self.accelerator = _accelerator(choose_device(device))
+        self.processes = self.accelerator.num_processes
+        if self.processes > 1:
+            from .processes import share_batch_norms
+
+            share_batch_norms(model)
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            torch.set_float32_matmul_precision("high")  # TF32: 10 bits of mantissa are enough for gradients
+            torch.backends.cudnn.allow_tf32 = True
+        self.model = self.accelerator.prepare_model(model)
+        self.optimiser = torch.optim.Adam(
+            self.plain.parameters(),
+            lr=config.learning_rate,
+            betas=tuple(config.betas),
+            weight_decay=config.weight_decay,
+            fused=on_gpu,
         )
-        self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
+        # Gradients too small for fp16 are made larger, and so made smaller again before the step.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
         self.averaged = deepcopy(self.plain).requires_grad_(False).eval()
+        self.parts = config.accumulate  # of a batch, one after another, where memory does not suffice for it at once
         self.bad_steps = 0
         self.step = 0
+        self._differ_from_other_processes()
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.accelerator.device
 
     @property
     def plain(self) -> Tacotron2:
@@ -119,28 +149,40 @@ class Learner:
         """The model to speak with: the average of the weights, or the weights where none is kept."""
         return self.averaged if self.config.average else self.plain
 
-    def batches(self, examples: Sequence[Example], *, seed: int, workers: int = 0) -> Iterator[Batch]:
-        """Endless batches on the device, from the learner's step on."""
+    def batches(self, examples: Sequence[Example], *, seed: int, workers: int | None = None) -> Iterator[Batch]:
+        """Endless batches on the device, from the learner's step on; of each, this process's share.
+
+        `workers` processes make batches ahead; by default one where a GPU would else wait for them.
+        """
+        on_gpu = self.device.type == "cuda"
         sampler = LengthBuckets(
-            [example.mel.shape[1] for example in examples], self.config.batch_size, seed=seed, first_step=self.step
+            [example.mel.shape[1] for example in examples],
+            self.config.batch_size,
+            seed=seed,
+            first_step=self.step,
+            share=(self.accelerator.process_index, self.processes),
         )
+        if self.processes > 1 and sampler.smallest < self.parts * self.processes:
+            raise TrainingError(
+                f"Batches of {sampler.smallest} clips cannot be taken in {self.parts} parts by each of "
+                f"{self.processes} processes. Use fewer of either, or a larger batch_size."
+            )
         loader = DataLoader(
             Examples(examples),
             batch_sampler=sampler,
             collate_fn=partial(collate, n_frames_per_step=self.plain.config.n_frames_per_step),
-            num_workers=workers,
-            pin_memory=self.accelerator.device.type == "cuda",
+            num_workers=int(on_gpu) if workers is None else workers,
+            pin_memory=on_gpu,
             generator=torch.Generator(),  # else the loader draws from the one that a resumed run must find unchanged
         )
         for batch in loader:
-            yield batch.to(self.accelerator.device)
+            yield batch.to(self.device)
 
     def rate(self, progress: float) -> float:
-        """Learning rate at this step, `progress` (0 to 1) of the budget being spent: warm-up, then a half cosine."""
+        """Learning rate at this step, `progress` (0 to 1) of the budget being spent."""
         config = self.config
-        warm = min(1.0, (self.step + 1) / max(1, config.warmup_steps))
-        cosine = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
-        return config.learning_rate * warm * (config.final_rate + (1 - config.final_rate) * cosine)
+        schedule = config.schedule or Cosine(config.learning_rate, config.final_rate, config.warmup_steps)
+        return schedule.at(self.step, progress)
 
     def learn(self, batch: Batch, progress: float) -> Learned:
         """Take one step.
@@ -148,34 +190,97 @@ class Learner:
         Raises
         ------
         TrainingError
-            If the loss has not been a finite number for ten steps.
+            If the loss has not been a finite number for ten steps, or memory does not suffice for a single clip.
         """
         rate = self.rate(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         statistics = [buffer.clone() for buffer in self.plain.buffers()]  # the forward pass changes the batch norms'
         self.model.train()
-        with self.accelerator.autocast():
+        losses, notes = self._gradients(batch), ()
+        while losses is None:  # out of memory: the same clips in smaller parts
+            self._restore(statistics)
+            notes = self._halve(batch)
+            losses = self._gradients(batch)
+        self.scaler.unscale_(self.optimiser)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.plain.parameters(), self.config.grad_clip))
+        finite = bool(losses.isfinite().all())
+        skipped = not (math.isfinite(norm) and finite)
+        if skipped:
+            self._restore(statistics)
+        else:
+            self.scaler.step(self.optimiser)
+            self._average()
+        # Gradients beyond fp16 are no fault of the loss: the scale is lowered until they fit.
+        overflow = finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        self.scaler.update()
+        self.optimiser.zero_grad()
+        self._count_bad(skipped and not overflow, rate)
+        self.step += 1
+        return Learned(*losses.tolist(), norm, rate, skipped, notes)
+
+    def _gradients(self, batch: Batch) -> torch.Tensor | None:
+        """Add up the gradients of a batch; its losses (5,), those of all processes' clips. None if out of memory.
+
+        Each part of the batch counts by its frames, so that the whole counts as if it had been taken at once.
+        """
+        parts = batch.split(self.parts)
+        frames = self._sum_over_processes(batch.mel_lengths.sum()) / self.processes
+        shares = [part.mel_lengths.sum() / frames for part in parts]
+        losses = torch.zeros(5, device=self.device)
+        try:
+            for number, (part, share) in enumerate(zip(parts, shares, strict=True), 1):
+                with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
+                    of_part = self._losses(part)
+                    self.scaler.scale(of_part.total * share).backward()
+                each = (of_part.total, of_part.mel, of_part.gate, of_part.attention, of_part.pitch)
+                losses += torch.stack([loss.detach().float() for loss in each]) * share
+        except torch.OutOfMemoryError as error:
+            if self.processes > 1:  # the others wait for this one's gradients
+                raise TrainingError(
+                    f"The memory of {self.device} does not suffice for its share of {len(batch.text)} clips. "
+                    f"Give a batch_size below {self.config.batch_size}, or accumulate={2 * self.parts} in LearnConfig."
+                ) from error
+            return None
+        return self._sum_over_processes(losses) / self.processes
+
+    def _losses(self, batch: Batch) -> Losses:
+        precision = self.config.mixed_precision
+        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "no"):
             output = self.model(
                 batch.text, batch.text_lengths, self._roughened(batch), batch.mel_lengths, batch.speaker, batch.pitch
             )
-            losses = tacotron_loss(
+            return tacotron_loss(
                 self.plain, output, batch.mels, batch.attention, self.config.loss, batch.pitch
             )
-        self.accelerator.backward(losses.total)
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.grad_clip))
-        skipped = not (math.isfinite(norm) and bool(losses.total.isfinite()))
-        if skipped:
-            for buffer, before in zip(self.plain.buffers(), statistics, strict=True):
-                buffer.copy_(before)
-        else:
-            self.optimiser.step()
-            self._average()
+
+    def agree(self, value: float) -> float:
+        """What the main process says, which the others hear: clocks and previews are its alone."""
+        if self.processes == 1:
+            return value
+        return float(broadcast(torch.tensor([value], dtype=torch.float64, device=self.device)))
+
+    def _sum_over_processes(self, values: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(values, "sum") if self.processes > 1 else values
+
+    def _restore(self, statistics: Sequence[torch.Tensor]) -> None:
+        """Undo what the forward pass did to the batch norms."""
+        for buffer, before in zip(self.plain.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+
+    def _halve(self, batch: Batch) -> tuple[str, ...]:
+        """Take batches in twice as many parts from now on; what to say of it."""
         self.optimiser.zero_grad()
-        self._count_bad(skipped, rate)
-        self.step += 1
-        parts = (losses.total, losses.mel, losses.gate, losses.attention, losses.pitch)
-        return Learned(*(float(part.detach()) for part in parts), norm, rate, skipped)
+        if self.parts >= len(batch.text):
+            raise TrainingError(
+                f"The memory of {self.device} does not suffice for a single clip of {batch.mels.shape[2]} frames. "
+                "Train with preset='small', split long clips, or use a larger GPU."
+            )
+        self.parts = min(2 * self.parts, len(batch.text))
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        count = len(batch.text)
+        return (f"Memory does not suffice for {count} clips at once: each step takes them in {self.parts} parts.",)
 
     def _roughened(self, batch: Batch) -> torch.Tensor:
         """The teacher's frames with some hidden and some noise, (batch, n_mels, frames)."""
@@ -211,7 +316,7 @@ class Learner:
         model, total = self.speaking.eval(), {"mel": 0.0, "gate": 0.0, "attention": 0.0, "pitch": 0.0}
         for at in range(0, len(examples), batch_size):
             part = examples[at : at + batch_size]
-            batch = collate(part, model.config.n_frames_per_step).to(self.accelerator.device)
+            batch = collate(part, model.config.n_frames_per_step).to(self.device)
             output = model(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker, batch.pitch)
             losses = tacotron_loss(model, output, batch.mels, batch.attention, LossConfig(attention=1.0), batch.pitch)
             for name in total:
@@ -225,6 +330,8 @@ class Learner:
             "optimiser": self.optimiser.state_dict(),
             "weights": {name: t.cpu() for name, t in self.plain.state_dict().items()},
             "random": torch.get_rng_state(),
+            "scaler": self.scaler.state_dict(),
+            "parts": self.parts,
         }
         if torch.cuda.is_available():
             state["random_cuda"] = torch.cuda.get_rng_state_all()
@@ -233,9 +340,28 @@ class Learner:
     def load_state(self, state: dict[str, Any], averaged: Tacotron2) -> None:
         """Go on from what `state` gave; `averaged` is the model that was stored beside it."""
         self.step = state["step"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        groups = [group | {"fused": self.device.type == "cuda"} for group in state["optimiser"]["param_groups"]]
+        self.optimiser.load_state_dict(state["optimiser"] | {"param_groups": groups})  # it may come from another device
         self.averaged.load_state_dict(averaged.state_dict())  # first, for `averaged` may be the model that learns
         self.plain.load_state_dict(state["weights"])
+        if state.get("scaler") and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.parts = state.get("parts", self.parts)
         torch.set_rng_state(state["random"])
         if "random_cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"])
+        self._differ_from_other_processes()
+
+    def _differ_from_other_processes(self) -> None:
+        """Let each process drop out and roughen differently, or their shares of a batch would be alike in that."""
+        if self.accelerator.process_index:
+            torch.manual_seed(int(torch.randint(2**31, ())) + self.accelerator.process_index)
+
+
+def _accelerator(device: str) -> Accelerator:
+    """Where this process computes, and with which others; `accelerate launch` has said so in the environment."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        # A notebook may change device between runs, which accelerate's shared state does not expect. Processes that
+        # were launched together keep it, since it is how they know each other.
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision="no", cpu=device == "cpu")

@@ -8,6 +8,7 @@ best checkpoint is the one whose sentences are heard best, not the one with the 
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,55 +21,22 @@ import torch
 from .audio import AudioConfig, load
 from .dataset import Example, split_clips, voice_examples
 from .device import choose_device
-from .errors import CheckpointError, TrainingError, VoiceCloneError
-from .files import atomic_write
-from .learn import LearnConfig, Learned, Learner, learn_config
+from .errors import CheckpointError, TrainingError
+from .learn import Learned, Learner
 from .listen import Listener, Preview
-from .tacotron2 import PRESETS, Tacotron2, load_nvidia
-from .tacotron2.checkpoint import Checkpoint, load_base, load_checkpoint, newest_checkpoint, save_checkpoint
+from .processes import is_main, wait_for_main
+from .runs import Run
+from .settle import settle, share_learned
+from .tacotron2 import Tacotron2, Tacotron2Config, warm_start
+from .tacotron2.checkpoint import Checkpoint, adopt
 from .text import FRONT_END
+from .train_config import TrainConfig, share_spent
 from .voice import Clip, Voice
 
 BASE = Path(__file__).parent.parent / "data" / "base"  # made by `python -m voiceclone pretrain`
-DEFAULT_MINUTES = {"small": 8.0, "full": 120.0}
-KEPT_CHECKPOINTS = 2  # of those to resume from; the best is kept besides
 GOOD_COUNT = 20  # clips from which a voice is learned well
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a voice is trained. The budget is in minutes or in steps, whichever is spent first."""
-
-    preset: str = "small"  # small (a laptop) or full (a GPU)
-    minutes: float | None = None  # over all sessions; None = 8 for small, 120 for full, unless steps are given
-    steps: int | None = None  # optimiser steps, over all sessions
-    run: str = "main"  # name of the folder below runs/
-    resume: bool = True  # go on from the newest whole checkpoint; False begins anew
-    start: str | None = None  # a base's folder, an NVIDIA checkpoint's file, or "scratch"; None = data/base for small
-    previews: int = 6  # how often over the budget the voice is listened to; at most once a minute
-    listener: str = "whisper"  # engine that hears the previews; "" judges by alignment and loss alone
-    vocoder: str = "hifigan"
-    seed: int = 1234
-    device: str | None = None  # None chooses
-    learn: LearnConfig | None = None  # None = `learn_config`
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise VoiceCloneError(f"preset={self.preset!r} is not known; there are {', '.join(PRESETS)}.")
-        if any(budget is not None and budget <= 0 for budget in (self.minutes, self.steps)) or self.previews < 1:
-            raise VoiceCloneError(
-                f"minutes={self.minutes}, steps={self.steps} and previews={self.previews} must be above zero."
-            )
-
-    @property
-    def minutes_budget(self) -> float | None:
-        """Minutes after which training ends, if time ends it."""
-        return DEFAULT_MINUTES[self.preset] if self.minutes is None and self.steps is None else self.minutes
-
-    @property
-    def previews_due(self) -> int:
-        """Previews over the budget: each costs some ten seconds on a laptop, which a short budget cannot spare."""
-        return self.previews if self.minutes_budget is None else max(1, min(self.previews, int(self.minutes_budget)))
+# One misheard word of the previews' 59 is chance: a later checkpoint that is no worse than that takes over.
+CLEARLY = 0.02
 
 
 @dataclass(frozen=True)
@@ -85,6 +53,7 @@ class Step:
     grad_norm: float
     learning_rate: float
     seconds: float  # of training, over all sessions
+    seconds_left: float | None = None  # until the budget is spent, as fast as it went in this session
     validation: dict[str, float] = field(default_factory=dict)  # losses on held-out clips, word_error_rate, problems
     preview: Preview | None = None
     checkpoint: str | None = None  # name of the file that was written
@@ -94,14 +63,17 @@ class Step:
         """One line of ``log.jsonl``, without sounds and pictures."""
         content = asdict(replace(self, preview=None))
         content.pop("preview")
-        # JSON has no NaN; a step that was skipped for it says null.
-        return {name: None if value != value else value for name, value in content.items()}
+        # JSON has no NaN and no infinity; a step that was skipped for such a value says null.
+        wrong = {name for name, value in content.items() if isinstance(value, float) and not math.isfinite(value)}
+        return {name: None if name in wrong else value for name, value in content.items()}
 
 
 def train(
     voice: Voice, config: TrainConfig = TrainConfig(), *, progress: Callable[[Clip], None] | None = None
 ) -> Iterator[Step]:
     """Train a voice; stop at any moment, call again with the same run to go on.
+
+    Of several processes that ``accelerate launch`` started, the main one alone yields, listens and writes.
 
     Parameters
     ----------
@@ -130,10 +102,10 @@ def train(
             f"{voice.name} has no clip to learn from: {len(voice.clips)} clips in clips.csv, none of them accepted and "
             "cleaned. Record (notebook 01), transcribe (02) and clean (03) first."
         )
-    run = voice.run_dir(config.run)
-    if config.resume and _finished(run, voice, config):
+    config = config.for_clips(len(voice.usable()))
+    if config.resume and _finished(voice.run_dir(config.run), voice, config):
         return
-    yield from _Training(voice, config, run, progress).steps()
+    yield from _Training(voice, config, progress).steps()
 
 
 def _finished(run: Path, voice: Voice, config: TrainConfig) -> bool:
@@ -146,35 +118,28 @@ def _finished(run: Path, voice: Voice, config: TrainConfig) -> bool:
     return (
         content.get("data") == voice.content_hash()
         and content.get("preset") == config.preset
-        and _share(config, spent.get("steps", 0), spent.get("seconds", 0.0)) >= 1
+        and share_spent(config, **spent) >= 1
         and any((run / "checkpoints").glob("best.pt"))
     )
-
-
-def _share(config: TrainConfig, steps: int, seconds: float) -> float:
-    """Share of the budget that is spent, from 0."""
-    shares = []
-    if config.minutes_budget is not None:
-        shares.append(seconds / (60 * config.minutes_budget))
-    if config.steps is not None:
-        shares.append(steps / config.steps)
-    return max(shares)
 
 
 class _Training:
     """One session of training: what is prepared once, and what changes from step to step."""
 
-    def __init__(
-        self, voice: Voice, config: TrainConfig, run: Path, progress: Callable[[Clip], None] | None
-    ) -> None:
-        self.voice, self.config, self.run = voice, config, run
+    def __init__(self, voice: Voice, config: TrainConfig, progress: Callable[[Clip], None] | None) -> None:
+        self.voice, self.config = voice, config
         self.data = voice.content_hash()
         self.device = choose_device(config.device)
+        self.main = is_main(self.device)
+        self.run = Run(voice.run_dir(config.run))
+        if self.main and config.resume:
+            self.run.fetch()
+        wait_for_main(self.device)
         torch.manual_seed(config.seed)
-        sizes = PRESETS[config.preset]
-        self.speaker = _voice_embedding(voice) if sizes.speaker_dim else None
+        self.speaker = _voice_embedding(voice) if config.sizes.speaker_dim else None
         examples = voice_examples(voice, AudioConfig(), self.speaker, progress)
-        split = split_clips([example.id for example in examples], run / "split.json", seed=config.seed)
+        ids = [example.id for example in examples]
+        split = split_clips(ids, self.run.folder / "split.json", seed=config.seed, write=self.main)
         self.training = [example for example in examples if example.id in split.training]
         self.held_out = [example for example in examples if example.id in split.validation]
         self.notes = _notes(examples)
@@ -184,36 +149,45 @@ class _Training:
     def _begin(self) -> None:
         """Load what to start from, or where the run was."""
         config = self.config
-        newest = newest_checkpoint(self.run / "checkpoints") if config.resume else None
+        newest = self.run.newest() if config.resume else None
         if newest:
             # Clips that have changed are learned with what is known; the same clips go on as they began.
             model, known = newest[1].model, newest[1].training
             self.based = known.get("based", True) or known["data"] != self.data
+            self._check_same_model(*newest)
+            self.base = known.get("base")
+            model.load_state_dict(known.get("averaged", model.state_dict()))  # the file's own model speaks
         else:
-            model, self.based = _starting_model(config, self.training)
-        learn = config.learn or learn_config(config.preset, len(self.training), based=self.based, device=self.device)
+            model, self.based, notes = _starting_model(config, self.training)
+            self.notes += notes
+            # Only a base that knows many voices can be gone back to: another would speak with its own.
+            many_voices = self.based and config.sizes.speaker_dim
+            self.base = {name: t.clone() for name, t in model.state_dict().items()} if many_voices else None
+        learn = config.learn_config(len(self.training), based=self.based, device=self.device)
         self.learner = Learner(model, learn, device=self.device)
         self.seconds_before, self.first_step, self.best = 0.0, 0, float("inf")
         if newest:
-            path, checkpoint = newest
-            if (was := checkpoint.training["preset"]) != config.preset:
-                raise TrainingError(
-                    f"{path} is of the preset {was!r}, asked for is {config.preset!r}. "
-                    "Give another run=, or resume=False."
-                )
-            self.learner.load_state(checkpoint.training["learner"], checkpoint.model)
-            if checkpoint.training["data"] == self.data:
-                self.seconds_before = checkpoint.training["seconds"]
-                self.first_step = checkpoint.training["first_step"]
-                self.best = checkpoint.training["best"]
+            self.learner.load_state(known["learner"], newest[1].model)
+            if known["data"] == self.data:
+                self.seconds_before, self.first_step = known["seconds"], known["first_step"]
+                self.best = known["best"]
             else:  # the clips have changed since: the model is kept, the budget begins anew
                 self.first_step = self.learner.step
-        else:
-            for stale in (*self.run.glob("checkpoints/*.pt"), *self.run.glob("previews/step-*")):
-                stale.unlink()
-        self._cut_log()
         self.began = time.monotonic()
-        self._write_config()
+        if self.main:
+            if not newest:
+                self.run.forget()
+            self.notes += self.run.go_on(self.learner.step, tensorboard=config.tensorboard)
+            self._write_config()
+
+    def _check_same_model(self, path: Path, checkpoint: Checkpoint) -> None:
+        was, wanted = checkpoint.training["preset"], self.config.preset
+        if was != wanted or checkpoint.model.config.speaker_dim != self.config.sizes.speaker_dim:
+            with_speaker = ["without", "with"][bool(checkpoint.model.config.speaker_dim)]
+            raise TrainingError(
+                f"{path} is of the preset {was!r} ({with_speaker} a speaker embedding), asked for is {wanted!r} with "
+                f"speaker={self.config.speaker}. Give another run=, or resume=False."
+            )
 
     @property
     def seconds(self) -> float:
@@ -221,36 +195,58 @@ class _Training:
         return self.seconds_before + time.monotonic() - self.began
 
     def steps(self) -> Iterator[Step]:
-        config, learner = self.config, self.learner
-        batches = learner.batches(self.training, seed=config.seed)
-        saved, notes = learner.step, self.notes
-        share = self._spent()
-        due = int(share * config.previews_due)  # previews that are over
+        learner, spent_before = self.learner, self._share_spent()
+        batches = learner.batches(self.training, seed=self.config.seed)
+        self.saved, notes, share = learner.step, self.notes, spent_before
         try:
-            while share < 1:
-                learned = learner.learn(next(batches), share)
-                share = self._spent()
-                step = self._record(learned, notes)
+            while (share := learner.agree(share)) < 1:
+                before, learned = share, learner.learn(next(batches), share)
+                share = self._share_spent()
+                if not self.main:
+                    continue
+                step = self._record(learned, notes + self.run.keeper.notes(), share, spent_before)
                 notes = ()
-                if (now_due := int(min(share, 1.0) * config.previews_due)) > due:
-                    due = now_due
+                if self._previews_due(share) > self._previews_due(before):
                     step = self._listen(step)
-                    saved = learner.step
-                self._log(step)
-                yield step
+                self.run.log(step)
+                try:
+                    yield step
+                except GeneratorExit:
+                    learner.agree(1.0)  # the other processes wait to hear whether to go on
+                    raise
         finally:
-            if learner.step > saved:  # stopped between two previews: nothing of it is lost
-                self._save(None)
+            if self.main:
+                self._end()
+
+    def _end(self) -> None:
+        try:
+            if self.learner.step > self.saved:  # stopped between two previews: nothing of it is lost
+                self._save(self._settled(), None)
             self._write_config()
+        finally:
+            self.run.close()
 
-    def _spent(self) -> float:
-        return _share(self.config, self.learner.step - self.first_step, self.seconds)
+    @property
+    def _spent(self) -> dict[str, float]:
+        steps = self.learner.step - self.first_step
+        return {"steps": steps, "seconds": self.seconds, "epochs": steps / self._batches_per_epoch}
 
-    def _record(self, learned: Learned, notes: tuple[str, ...]) -> Step:
-        batches = -(-len(self.training) // self.learner.config.batch_size)
+    @property
+    def _batches_per_epoch(self) -> int:
+        return -(-len(self.training) // self.learner.config.batch_size)
+
+    def _share_spent(self) -> float:
+        return share_spent(self.config, **self._spent)
+
+    def _previews_due(self, share: float) -> int:
+        return int(min(share, 1.0) * self.config.previews_due)
+
+    def _record(self, learned: Learned, notes: tuple[str, ...], share: float, share_before: float) -> Step:
+        seconds = self.seconds
+        pace = (seconds - self.seconds_before) / (share - share_before)  # seconds for a whole budget
         return Step(
             step=self.learner.step,
-            epoch=self.learner.step / batches,
+            epoch=self.learner.step / self._batches_per_epoch,
             loss=learned.loss,
             mel_loss=learned.mel_loss,
             gate_loss=learned.gate_loss,
@@ -258,8 +254,9 @@ class _Training:
             pitch_loss=learned.pitch_loss,
             grad_norm=learned.grad_norm,
             learning_rate=learned.learning_rate,
-            seconds=self.seconds,
-            notes=notes,
+            seconds=seconds,
+            seconds_left=max(0.0, 1 - share) * pace,
+            notes=notes + learned.notes,
         )
 
     def _listen(self, step: Step) -> Step:
@@ -267,89 +264,81 @@ class _Training:
         learner = self.learner
         shown = (self.held_out or self.training)[0]
         losses = learner.validate(self.held_out)
-        judgement = self.listener.judge(learner.speaking, step.step, losses, shown, self.config.seed)
-        path = self._save(judgement.worth, judgement.measures)
-        judgement.preview.save(self.run / "previews")
+        speaking = self._settled()
+        judgement = self.listener.judge(speaking, step.step, losses, shown, self.config.seed)
+        path = self._save(speaking, judgement.worth, judgement.measures)
+        self.run.save_preview(judgement.preview)
+        self._write_config()
         return replace(step, validation=judgement.measures, preview=judgement.preview, checkpoint=path.name)
 
-    # Keeping ------------------------------------------------------------------------------------------------------
+    def _settled(self) -> Tacotron2:
+        """The model to speak with, as far as it has come."""
+        return settle(self.learner.speaking, self.base, share_learned(len(self.training)), self.training)
 
-    def _save(self, worth: float | None, measures: dict[str, float] | None = None) -> Path:
-        """Write a checkpoint to resume from, and the best if it is; drop the oldest."""
-        folder, learner = self.run / "checkpoints", self.learner
-        if worth is not None and worth <= self.best:
-            self.best = worth
-            save_checkpoint(
-                folder / "best.pt", Checkpoint(learner.speaking, learner.step, self.speaker, measures=measures or {})
-            )
+    def _save(self, speaking: Tacotron2, worth: float | None, measures: dict[str, float] | None = None) -> Path:
+        """Write a checkpoint to resume from, and the best unless an earlier one was heard clearly better."""
+        learner = self.learner
+        best = worth is not None and worth <= self.best + CLEARLY
+        if best:
+            self.best = min(worth, self.best)
         training = {
             "preset": self.config.preset,
             "learner": learner.state(),
+            "averaged": {name: t.cpu() for name, t in learner.speaking.state_dict().items()},
+            "base": self.base,
             "data": self.data,
             "based": self.based,
             "seconds": self.seconds,
             "first_step": self.first_step,
             "best": self.best,
         }
-        path = save_checkpoint(
-            folder / f"step-{learner.step:06d}.pt",
-            Checkpoint(learner.speaking, learner.step, self.speaker, training, measures or {}),
-        )
-        for old in sorted(folder.glob("step-*.pt"))[:-KEPT_CHECKPOINTS]:
-            old.unlink()
-        return path
-
-    def _log(self, step: Step) -> None:
-        with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(step.as_dict()) + "\n")
-
-    def _cut_log(self) -> None:
-        """Drop what the log says of steps after the checkpoint: they will be taken again."""
-        path = self.run / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= self.learner.step]
-        if kept != lines:
-            with atomic_write(path, "w") as file:
-                file.writelines(kept)
+        checkpoint = Checkpoint(speaking, learner.step, self.speaker, training, measures or {})
+        self.saved = learner.step
+        return self.run.save(checkpoint, best=best)
 
     def _write_config(self) -> None:
-        content = {
-            "preset": self.config.preset,
-            "front_end": FRONT_END,
-            "data": self.data,
-            "clips": len(self.training),
-            "config": asdict(self.config) | {"learn": asdict(self.learner.config)},
-            "model": asdict(self.learner.plain.config),
-            "spent": {"steps": self.learner.step - self.first_step, "seconds": self.seconds},
-        }
-        with atomic_write(self.run / "config.json", "w") as file:
-            json.dump(content, file, indent=1)
+        self.run.write_config(
+            {
+                "preset": self.config.preset,
+                "front_end": FRONT_END,
+                "data": self.data,
+                "clips": len(self.training),
+                "config": asdict(self.config) | {"learn": asdict(self.learner.config)},
+                "model": asdict(self.learner.plain.config),
+                "spent": self._spent,
+            }
+        )
 
 
-def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[Tacotron2, bool]:
-    """The model to begin with, and whether it knows how to speak already."""
+def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[Tacotron2, bool, tuple[str, ...]]:
+    """The model to begin with, whether it knows how to speak already, and what the user should know of it."""
     from .pretrain import mel_statistics
 
     start = config.start
     if start is None:
         start = str(BASE) if config.preset == "small" and (BASE / "config.json").exists() else "scratch"
     if start == "scratch":
-        model = Tacotron2(PRESETS[config.preset])
+        model = Tacotron2(config.sizes)
         if model.config.normalise_mels:
             model.set_mel_statistics(*mel_statistics(examples))
-        return model, False
-    path = Path(start)
-    if path.is_dir():
-        model = load_base(path)
-    elif path.suffix == ".pt":
-        model = load_checkpoint(path).model
-    else:
-        model = load_nvidia(path)
-    if model.config != PRESETS[config.preset]:
-        raise CheckpointError(
-            f"{path} has other sizes than the preset {config.preset!r}. Choose the preset that it was made with."
-        )
-    return model, True
+        return model, False, ()
+    try:
+        started = warm_start(start, config.sizes)
+    except CheckpointError:
+        if not config.speaker:
+            raise
+        return _with_speaker(start, config.sizes)
+    return started.model, True, started.notes
+
+
+def _with_speaker(start: str, sizes: Tacotron2Config) -> tuple[Tacotron2, bool, tuple[str, ...]]:
+    """A model with a speaker embedding begun from one without; the embedding says nothing at first."""
+    started = warm_start(start, replace(sizes, speaker_dim=0))
+    model = Tacotron2(sizes)
+    adopt(model, started.model)
+    torch.nn.init.zeros_(model.speaker_projection.weight)
+    torch.nn.init.zeros_(model.speaker_projection.bias)
+    return model, True, started.notes
 
 
 def _voice_embedding(voice: Voice) -> torch.Tensor:

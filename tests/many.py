@@ -1,0 +1,104 @@
+"""What the processes run that test_many_processes starts: a tiny model that learns clips of random frames."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny import QUICK, TINY
+
+from voiceclone import launch, listen, speaker, vocoders
+from voiceclone import train as training
+from voiceclone.audio import AudioConfig
+from voiceclone.dataset import Example
+from voiceclone.learn import Learner
+from voiceclone.tacotron2 import PRESETS, LossConfig, Tacotron2
+from voiceclone.vocoders.base import Vocoder
+from voiceclone.voice import Clip, Voice
+
+SYMBOLS, FRAMES = 12, 36
+
+# Without dropout and noise, which every process draws for itself; contrast and pitch count by their own frames.
+PLAIN = replace(
+    TINY, encoder_dropout=0.0, prenet_dropout=0.0, attention_dropout=0.0, decoder_dropout=0.0, postnet_dropout=0.0
+)
+STEADY = replace(QUICK, batch_size=4, frame_dropout=0.0, frame_noise=0.0, loss=LossConfig(absolute=1.0, attention=0.5))
+
+
+def examples(count: int = 8, *, longest: int = FRAMES) -> list[Example]:
+    """Clips of random frames, every second of them as short as `longest` lets it be."""
+    made = []
+    for number in range(count):
+        random = np.random.default_rng(number)
+        frames = longest if number % 2 else FRAMES
+        ends = np.linspace(0, frames, SYMBOLS + 1)[1:].astype(np.float32)
+        ids = random.integers(64, 148, SYMBOLS)
+        mel = torch.from_numpy(random.normal(-5, 2, (80, frames)).astype(np.float32))
+        speaker = torch.nn.functional.normalize(torch.from_numpy(random.normal(size=256).astype(np.float32)), dim=0)
+        made.append(Example(f"{number:04d}", "text", ids, mel, ends, speaker, np.full(frames, 150, np.float32)))
+    return made
+
+
+def a_learner() -> Learner:
+    torch.manual_seed(0)
+    return Learner(Tacotron2(PLAIN), STEADY, device="cpu")
+
+
+def learn(folder: str) -> None:
+    """Six steps, the second three by a learner that goes on from the first's state."""
+    learner, steps = a_learner(), []
+    batches = learner.batches(examples(), seed=1)
+    for _ in range(3):
+        steps.append(learner.learn(next(batches), learner.step / 10))
+    other = Learner(Tacotron2(PLAIN), STEADY, device="cpu")
+    other.load_state(learner.state(), learner.averaged)
+    batches = other.batches(examples(), seed=1)
+    for _ in range(3):
+        steps.append(other.learn(next(batches), other.step / 10))
+    content = [[step.loss, step.mel_loss, step.gate_loss, step.attention_loss, step.grad_norm] for step in steps]
+    weights = sum(float(tensor.double().abs().sum()) for tensor in other.averaged.state_dict().values())
+    Path(folder, f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps([content, weights, other.processes]))
+
+
+class Hum(Vocoder):
+    """Faster than any vocoder: a hum as long as the spectrogram."""
+
+    name, audio = "hum", AudioConfig()
+
+    def _speak(self, mel):
+        return 0.1 * torch.sin(torch.arange(256 * mel.shape[2]) / 30).expand(len(mel), -1)
+
+
+def make_light(patch: pytest.MonkeyPatch) -> None:
+    """Let a training take little time: a tiny preset, clips of random frames, a short preview that is a hum."""
+    patch.setitem(PRESETS, "small", PLAIN)
+    patch.setattr(training, "voice_examples", lambda *given: examples())
+    patch.setattr(training, "_voice_embedding", lambda voice: torch.ones(256) / 16)
+    patch.setattr(speaker, "embed", lambda *given: np.ones(256) / 16)
+    patch.setattr(listen, "PREVIEW_SENTENCES", ("Go.",))
+    patch.setattr(vocoders, "load_vocoder", lambda *given, **more: Hum())
+
+
+def a_voice(name: str, root: Path) -> Voice:
+    """A voice that may be trained; its one clip is silent, since `make_light` gives others."""
+    voice = Voice.create(name, root=root, consent="Test Person")
+    voice.clips_dir.mkdir()
+    soundfile.write(voice.clip_path("0001"), np.zeros(2205), 22050)
+    voice.update(Clip("0001", transcript="Go.", state="accepted"))
+    return voice
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if len(sys.argv) == 2:
+        learn(sys.argv[1])
+    else:
+        make_light(pytest.MonkeyPatch())
+        launch.main(*map(Path, sys.argv[1:]))

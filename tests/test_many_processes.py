@@ -1,0 +1,111 @@
+"""Several processes that share each batch learn what one learns from all of it, and only the first of them speaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+
+import many
+import numpy as np
+import pytest
+
+from voiceclone import launch
+from voiceclone.dataset import LengthBuckets
+from voiceclone.errors import TrainingError
+from voiceclone.launch import config_from, launch_command, train_by
+from voiceclone.schedule import Exponential
+from voiceclone.tacotron2.checkpoint import newest_checkpoint
+from voiceclone.train import TrainConfig
+
+TESTS = Path(__file__).parent
+
+
+def launched(*arguments, processes=2):
+    """Run something of this folder in processes that accelerate starts."""
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    command = launch_command(processes, *map(str, arguments))
+    done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
+    launched(TESTS / "many.py", tmp_path)
+    of_two = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    monkeypatch.delenv("RANK", raising=False)
+    many.learn(str(tmp_path))
+    steps, weights, processes = json.loads((tmp_path / "0.json").read_text())
+    assert processes == 1 and [two[2] for two in of_two] == [2, 2]
+    assert of_two[0][:2] == of_two[1][:2]  # every process knows all losses, and has the same weights
+    np.testing.assert_allclose(of_two[0][0], steps, rtol=1e-3)
+    assert of_two[0][1] == pytest.approx(weights, rel=1e-4)
+
+
+# What each process gets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_every_batch_of_one(processes):
+    lengths = list(range(100, 125))
+    whole = list(islice(LengthBuckets(lengths, 8, seed=5, first_step=2), 9))
+    shares = [
+        list(islice(LengthBuckets(lengths, 8, seed=5, first_step=2, share=(number, processes)), 9))
+        for number in range(processes)
+    ]
+    for step, batch in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert all(parts)
+        assert sorted(index for part in parts for index in part) == sorted(batch)
+
+
+def test_more_processes_than_clips_are_refused():
+    with pytest.raises(TrainingError, match="4 processes.*3 clips"):
+        LengthBuckets([10, 20, 30], 8, seed=1, share=(0, 4))
+
+
+# A whole training -------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_to_the_processes_as_they_were():
+    plain = TrainConfig(minutes=3.0, schedule="fakeyou", speaker=True)
+    own = TrainConfig(schedule=Exponential(A=5e-4), learn=replace(many.STEADY, schedule=Exponential(decay_start=7)))
+    for config in (plain, own):
+        assert config_from(json.loads(json.dumps(asdict(config)))) == config
+
+
+@pytest.fixture
+def light(monkeypatch, tmp_path):
+    """A voice that trains in little time, here and in the processes."""
+    command = launch.launch_command
+    monkeypatch.setattr(launch, "launch_command", lambda count, *a: command(count, str(TESTS / "many.py"), *a[2:]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return many.a_voice("Many", tmp_path)
+
+
+def test_a_training_by_two_processes_is_one_run_that_stops_and_goes_on(light):
+    config = TrainConfig(steps=4, previews=2, start="scratch", listener="", device="cpu", learn=many.STEADY)
+    run = light.run_dir("main")
+    steps = list(train_by(light, config, processes=2))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert [step.checkpoint for step in steps] == [None, "step-000002.pt", None, "step-000004.pt"]
+    assert steps[1].preview.step == 2 and steps[1].preview.wave.size and steps[0].preview is None
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == [step.loss for step in steps]  # one process alone has written
+
+    going_on = train_by(light, replace(config, steps=1000), processes=2)
+    assert next(going_on).step == 5
+    going_on.close()
+    path, newest = newest_checkpoint(run / "checkpoints")
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert newest.step == lines[-1]["step"] < 1000
+    assert [line["step"] for line in lines] == list(range(1, newest.step + 1))
+
+
+def test_what_the_processes_said_before_they_failed_is_told(light):
+    config = TrainConfig(steps=4, start="/nowhere/base", listener="", device="cpu", learn=many.STEADY)
+    with pytest.raises(TrainingError, match="2 processes failed.*nowhere/base"):
+        list(train_by(light, config, processes=2))

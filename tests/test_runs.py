@@ -1,0 +1,229 @@
+"""What may be chosen of a training, and how its files outlive the machine; with clips that take no time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from many import STEADY, a_voice, make_light
+
+from voiceclone import colab, drive
+from voiceclone import train as training
+from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
+from voiceclone.schedule import FAKEYOU, Exponential
+from voiceclone.tacotron2 import PRESETS, Tacotron2, Tacotron2Config, save_nvidia
+from voiceclone.tacotron2.checkpoint import load_checkpoint
+from voiceclone.train import TrainConfig, train
+from voiceclone.train_config import default_minutes
+from voiceclone.voice import Voice
+
+
+@pytest.fixture
+def voice(monkeypatch, tmp_path):
+    """Eight clips of random frames, one of them held out."""
+    make_light(monkeypatch)
+    return a_voice("Light", tmp_path / "voices")
+
+
+def config(**changes):
+    settings = {"steps": 4, "previews": 2, "start": "scratch", "listener": "", "device": "cpu", "learn": STEADY}
+    return TrainConfig(**(settings | changes))
+
+
+def stopped_after(count, steps):
+    """Take some steps, then stop as a user does."""
+    taken = [next(steps) for _ in range(count)]
+    steps.close()
+    return taken
+
+
+def log(voice, run="main"):
+    return [json.loads(line) for line in (voice.run_dir(run) / "log.jsonl").read_text().splitlines()]
+
+
+def checkpoints(voice, run="main"):
+    return sorted(path.name for path in (voice.run_dir(run) / "checkpoints").iterdir())
+
+
+# What may be chosen -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["small", "full"])
+def test_more_clips_get_more_time(preset):
+    minutes = [TrainConfig(preset=preset).for_clips(count).minutes for count in (5, 25, 100, 1000)]
+    assert minutes == [default_minutes(preset, count) for count in (5, 25, 100, 1000)]
+    assert minutes == sorted(minutes) and minutes[2] == 2 * minutes[1]
+    assert minutes[0] == minutes[1] / 2 and minutes[3] == 4 * minutes[1]
+    assert TrainConfig(preset=preset, minutes=3.0).for_clips(1000).minutes == 3.0
+    assert TrainConfig(preset=preset, steps=7).for_clips(1000).minutes is None
+
+
+def test_a_budget_in_epochs_ends_the_training(voice):  # seven clips to learn from, at most four a step
+    steps = list(train(voice, config(steps=None, epochs=3, previews=1)))
+    assert [step.epoch for step in steps] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert list(train(voice, config(steps=None, epochs=3, previews=1))) == []
+
+
+def test_the_time_left_falls_to_nothing(voice):
+    steps = list(train(voice, config(steps=5, previews=1)))
+    assert all(step.seconds_left > 0 for step in steps[:-1]) and steps[-1].seconds_left == 0
+    taken = steps[3].seconds  # four of five steps
+    assert steps[3].seconds_left == pytest.approx(taken / 4)
+
+
+def test_fakeyous_schedule_and_batch_can_be_chosen(voice):
+    rates = [
+        step.learning_rate
+        for step in train(voice, config(previews=1, learn=None, schedule="fakeyou", batch_size=1))
+    ]
+    assert rates == [FAKEYOU.at(0, share) for share in (0.0, 0.25, 0.5, 0.75)]
+    own = Exponential(A=1e-3, min=1e-4)
+    chosen = TrainConfig(schedule=own, batch_size=6).learn_config(25, based=True, device="cpu")
+    assert (chosen.schedule, chosen.batch_size) == (own, 6)
+    with pytest.raises(VoiceCloneError, match="'linear'.*fakeyou"):
+        TrainConfig(schedule="linear")
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """In the place of the `full` preset: as small as can be, and else like NVIDIA's."""
+    sizes = Tacotron2Config(
+        symbols_embedding_dim=16, attention_rnn_dim=24, attention_dim=8, attention_location_n_filters=4,
+        attention_location_kernel_size=7, prenet_dim=12, decoder_rnn_dim=20, postnet_embedding_dim=16,
+    )  # fmt: skip
+    monkeypatch.setitem(PRESETS, "full", sizes)
+    return sizes
+
+
+def test_the_full_preset_may_have_a_speaker_embedding(voice, plain, tmp_path):
+    list(train(voice, config(preset="full", speaker=True, steps=1, previews=1)))
+    best = load_checkpoint(voice.run_dir("main") / "checkpoints" / "best.pt")
+    assert best.model.config == replace(plain, speaker_dim=256) and best.speaker.shape == (256,)
+    with pytest.raises(CheckpointError, match="speaker embedding"):
+        save_nvidia(best.model, tmp_path / "x.pt")
+    with pytest.raises(TrainingError, match="with a speaker embedding.*speaker=False"):
+        list(train(voice, config(preset="full", steps=2)))
+
+
+def test_a_speaker_embedding_says_nothing_at_first_to_a_model_that_had_none(plain, tmp_path):
+    torch.manual_seed(0)
+    known = Tacotron2(plain).eval()
+    save_nvidia(known, tmp_path / "known.pt")
+    chosen = config(preset="full", speaker=True, start=str(tmp_path / "known.pt"))
+    model, based, _ = training._starting_model(chosen, [])
+    assert based and model.config.speaker_dim == 256
+    text, lengths = torch.randint(1, 148, (2, 9)), torch.tensor([9, 7])
+    with torch.no_grad():
+        spoken = model.eval().encode(text, lengths, torch.randn(2, 256))
+        assert torch.equal(spoken, known.encode(text, lengths, None))
+
+
+# TensorBoard ------------------------------------------------------------------------------------------------------
+
+
+def test_tensorboard_reads_what_the_log_says(voice):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    chosen = config(steps=4, previews=4)
+    steps = stopped_after(2, train(voice, chosen)) + list(train(voice, chosen))
+    board = EventAccumulator(str(voice.run_dir("main") / "tensorboard")).Reload()
+    losses = board.Scalars("training/loss")
+    assert [event.step for event in losses] == [1, 2, 3, 4]
+    np.testing.assert_allclose([event.value for event in losses], [step.loss for step in steps], rtol=1e-6)
+    assert "validation/problems" in board.Tags()["scalars"]
+    picture, sound = board.Images("preview/alignment")[-1], board.Audio("preview/sound")[-1]
+    steps_and_symbols = steps[-1].preview.alignment.shape
+    assert (picture.step, picture.width, picture.height) == (4, *steps_and_symbols)
+    assert (sound.step, sound.sample_rate) == (4, 22050) and sound.content_type == "audio/wav"
+
+
+def test_training_does_without_tensorboard(voice, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    steps = list(train(voice, config(steps=1, previews=1)))
+    assert any("TensorBoard" in note and "pip install" in note for note in steps[0].notes)
+    assert not (voice.run_dir("main") / "tensorboard").exists()
+    assert not any("TensorBoard" in note for note in next(train(voice, config(steps=2, tensorboard=False))).notes)
+
+
+# On Google Drive --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_drive(voice, monkeypatch, tmp_path):
+    """The voice lies on a drive; its runs are written in the folder that this gives."""
+    monkeypatch.setattr(drive, "DRIVE", voice.path.parent)
+    monkeypatch.setattr(drive, "WORK", tmp_path / "machine")
+    monkeypatch.setattr(drive, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(drive, "LONGEST_WAIT", 0.05)
+    return tmp_path / "machine" / "Light" / "runs" / "main"
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_on_a_drive_outlives_the_machine(voice, on_drive):
+    whole = list(train(voice, config(run="whole", steps=6)))
+    first = stopped_after(3, train(voice, config(steps=6)))
+    assert everything(voice.run_dir("main")) == everything(on_drive)
+    assert checkpoints(voice) == ["best.pt", "step-000003.pt"]
+    shutil.rmtree(on_drive)
+    rest = list(train(voice, config(steps=6)))
+    assert [step.step for step in first + rest] == [1, 2, 3, 4, 5, 6]
+    assert [step.loss for step in first + rest] == [step.loss for step in whole]
+    assert everything(voice.run_dir("main")) == everything(on_drive)
+    assert checkpoints(voice) == ["best.pt", "step-000003.pt", "step-000006.pt"]
+    assert list(train(voice, config(steps=6))) == []
+
+
+def test_a_machine_that_is_gone_at_any_moment_loses_what_came_after_a_checkpoint_alone(voice, on_drive):
+    import time
+
+    steps = train(voice, config(steps=6, previews=3))
+    for _ in range(3):
+        next(steps)
+    end = time.monotonic() + 60
+    while not (voice.run_dir("main") / "checkpoints" / "step-000002.pt").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    gone = Voice.open(shutil.copytree(voice.path, voice.path.parent / "as it was"))
+    taken = list(train(gone, config(steps=6, previews=3)))
+    assert [step.step for step in taken] == [3, 4, 5, 6]
+    assert [line["step"] for line in log(gone)][-4:] == [3, 4, 5, 6]
+
+
+def test_a_drive_that_fails_stops_no_training(voice, on_drive, monkeypatch):
+    def quota(source, target):
+        raise OSError(122, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drive, "_copy_whole", quota)
+        patch.setattr(drive, "PATIENCE", 0.2)
+        with pytest.warns(UserWarning, match="step-000004.pt.*could not be copied"):
+            steps = list(train(voice, config()))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert sum("Disk quota exceeded" in note for step in steps for note in step.notes) == 1
+    assert not (voice.run_dir("main") / "checkpoints").exists()
+    assert list(train(voice, config())) == []  # nothing left to learn, but all of it to copy
+    assert everything(voice.run_dir("main")) == everything(on_drive)
+
+
+# On Colab ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_time_left_is_said_with_what_it_costs_on_colab(monkeypatch):
+    monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+    assert colab.time_left(1800.0) == "about 30 minutes left"
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    assert colab.time_left(20.0) == "less than a minute left"  # without a GPU it costs no units worth naming
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    assert colab.time_left(1800.0) == "about 30 minutes left, at most 1.0 compute units"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA of tomorrow")
+    assert colab.compute_units(1800.0) is None

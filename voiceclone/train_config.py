@@ -1,0 +1,89 @@
+"""How a voice is trained: the settings and the budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from .errors import VoiceCloneError
+from .learn import LearnConfig, learn_config
+from .schedule import SCHEDULES, Exponential
+from .tacotron2 import PRESETS, Tacotron2Config
+
+DEFAULT_MINUTES = {"small": 8.0, "full": 60.0}  # for 25 clips, on two cores and on a T4
+SPEAKER_SIZE = 256  # of the embeddings of `speaker`
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a voice is trained. The budget is in minutes, steps or epochs, whichever is spent first."""
+
+    preset: str = "small"  # small (a laptop) or full (a GPU)
+    minutes: float | None = None  # over all sessions; None = `default_minutes`, unless steps or epochs are given
+    steps: int | None = None  # optimiser steps, over all sessions
+    epochs: int | None = None  # times that every clip is learned from, over all sessions
+    run: str = "main"  # name of the folder below runs/
+    resume: bool = True  # go on from the newest whole checkpoint; False begins anew
+    # A base's folder, a checkpoint as a file, URL#sha256=..., hf://owner/name/file or known name (`download.fetch`),
+    # or "scratch"; None = data/base for small.
+    start: str | None = None
+    previews: int = 6  # how often over the budget the voice is listened to; at most once a minute
+    listener: str = "whisper"  # engine that hears the previews; "" judges by alignment and loss alone
+    vocoder: str = "hifigan"
+    seed: int = 1234
+    device: str | None = None  # None chooses
+    speaker: bool = False  # give the full preset a speaker embedding too, for bases of many speakers
+    schedule: str | Exponential = "cosine"  # of the learning rate: cosine, fakeyou, or FakeYou's with other values
+    batch_size: int | None = None  # clips a step, over all processes; None fits the number of clips
+    tensorboard: bool = True  # write TensorBoard's logs too, where it is installed
+    learn: LearnConfig | None = None  # None = `learn_config`
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise VoiceCloneError(f"preset={self.preset!r} is not known; there are {', '.join(PRESETS)}.")
+        above_zero = (self.minutes, self.steps, self.epochs, self.batch_size, self.previews)
+        if any(value is not None and value <= 0 for value in above_zero):
+            raise VoiceCloneError(
+                f"minutes={self.minutes}, steps={self.steps}, epochs={self.epochs}, batch_size={self.batch_size} and "
+                f"previews={self.previews} must be above zero."
+            )
+        if isinstance(self.schedule, str) and self.schedule not in SCHEDULES:
+            raise VoiceCloneError(f"schedule={self.schedule!r} is not known; there are {', '.join(SCHEDULES)}.")
+
+    @property
+    def sizes(self) -> Tacotron2Config:
+        """Of the model that is trained."""
+        sizes = PRESETS[self.preset]
+        return replace(sizes, speaker_dim=SPEAKER_SIZE) if self.speaker else sizes
+
+    def for_clips(self, count: int) -> TrainConfig:
+        """The same with a budget, if it has none."""
+        unlimited = self.minutes is None and self.steps is None and self.epochs is None
+        return replace(self, minutes=default_minutes(self.preset, count)) if unlimited else self
+
+    def learn_config(self, count: int, *, based: bool, device: str) -> LearnConfig:
+        """How the weights are changed, learning from so many clips."""
+        if self.learn is not None:
+            return self.learn
+        chosen = learn_config(self.preset, count, based=based, device=device)
+        schedule = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
+        return replace(chosen, schedule=schedule, batch_size=self.batch_size or chosen.batch_size)
+
+    @property
+    def previews_due(self) -> int:
+        """Previews over the budget: each costs some ten seconds on a laptop, which a short budget cannot spare."""
+        return self.previews if self.minutes is None else max(1, min(self.previews, int(self.minutes)))
+
+
+def default_minutes(preset: str, count: int) -> float:
+    """Minutes that suit a number of clips: more clips have more to teach, but each is worth less.
+
+    They grow with the clips' square root, from half as long for 6 clips to four times as long for 400 as for 25.
+    """
+    return DEFAULT_MINUTES[preset] * min(max(math.sqrt(count / 25), 0.5), 4.0)
+
+
+def share_spent(config: TrainConfig, steps: int = 0, seconds: float = 0.0, epochs: float = 0.0) -> float:
+    """Share of the budget that is spent, from 0; 1 and more when it is time to end."""
+    spent = ((seconds / 60, config.minutes), (steps, config.steps), (epochs, config.epochs))
+    return max(used / budget for used, budget in spent if budget is not None)

@@ -12,12 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from voiceclone import __main__ as cli
-from voiceclone import suite
+from voiceclone import suite, verbs
 from voiceclone.__main__ import build_parser, main
 from voiceclone.suite import Progress
 
-VERBS = ("run", "train", "say", "evaluate", "pretrain", "export", "demo")
+VERBS = ("run", "train", "say", "evaluate", "pretrain", "prepare", "tune", "export", "fetch", "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -26,7 +25,7 @@ def test_every_verb_explains_itself_and_its_defaults(verb, capsys):
         main([verb, "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert left.value.code == 0
-    assert getattr(cli, verb).__doc__ in said
+    assert getattr(verbs, verb).__doc__ in said
     assert "None" not in said
     for default in {"train": ("small", "main", "1234"), "say": ("best", "hifigan"), "run": ("00", "07")}.get(
         verb, ()

@@ -167,6 +167,20 @@ def test_the_same_seed_learns_the_same():
     assert runs[0] == runs[1]
 
 
+def test_learning_goes_on_where_it_stopped(tmp_path):
+    def losses(checkpoints: Path | None, most: int | None = None) -> list[float]:
+        torch.manual_seed(0)
+        flow = WaveGlowNetwork(TINY)
+        steps = fit_waveglow(flow, [sound()], steps=4, batch_size=1, segment=1024, checkpoints=checkpoints)
+        return list(steps) if most is None else [next(steps) for _ in range(most)]  # and is left, as by a disconnection
+
+    first = losses(tmp_path, most=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000002.pt"]
+    assert first + losses(tmp_path) == losses(None)
+    assert losses(tmp_path) == []  # all steps are done
+    assert load_vocoder(f"waveglow:{tmp_path / 'step-000004.pt'}").network.sizes == TINY
+
+
 def test_a_network_that_learned_is_read_back(tmp_path):
     flow = network()
     mel = torch.randn(1, 8, 4)

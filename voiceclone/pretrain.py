@@ -7,7 +7,6 @@ A corpus is a folder with ``metadata.csv`` (``id|speaker|text``, one row a clip,
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections import defaultdict
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .audio import AudioConfig, load, log_mel, resample
+from .audio import AudioConfig, log_mel
 from .dataset import Batch, Example
 from .device import choose_device
 from .errors import TrainingError
@@ -26,6 +25,7 @@ from .files import atomic_path, atomic_write
 from .learn import LearnConfig, Learned, Learner
 from .levels import TARGET_LUFS, loudness
 from .pitch import track_pitch
+from .prepare import Row, read_corpus
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
 from .tacotron2.checkpoint import Checkpoint, adopt, load_base, newest_checkpoint, save_base, save_checkpoint
 from .text import FRONT_END, to_ids
@@ -59,7 +59,7 @@ class PretrainConfig:
             average=0.998,
             frame_dropout=0.1,
             frame_noise=0.1,
-            loss=LossConfig(absolute=1.0, attention=0.5, gate_positive=5.0),
+            loss=LossConfig(absolute=1.0, contrast=1.0, attention=0.5, gate_positive=5.0),
         )
     )
 
@@ -80,52 +80,6 @@ class PretrainStep:
 
 
 # The corpus -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """One clip of a corpus."""
-
-    id: str
-    speaker: str
-    text: str
-    path: Path
-    speed: float = 1.0  # at which it is played: faster is higher, and a smaller head
-
-    @property
-    def key(self) -> str:
-        """Names the clip and its speed."""
-        return self.id if self.speed == 1.0 else f"{self.id}@{self.speed}"
-
-    def wave(self, sample_rate: int) -> np.ndarray:
-        """(samples,) at `sample_rate`, played at its speed."""
-        wave, _ = load(self.path, sample_rate=sample_rate)
-        return wave if self.speed == 1.0 else resample(wave, round(sample_rate * self.speed), sample_rate)
-
-
-def read_corpus(folder: str | Path) -> list[Row]:
-    """Read ``metadata.csv`` and find the sounds.
-
-    Raises
-    ------
-    TrainingError
-        If the table is missing or malformed, or no sound is found.
-    """
-    folder = Path(folder)
-    table = folder / "metadata.csv"
-    if not table.is_file():
-        raise TrainingError(f"There is no corpus in {folder}: expected metadata.csv with rows id|speaker|text.")
-    sounds = {path.stem: path for sub in ("wavs", "audio") for path in sorted((folder / sub).glob("*.*"))}
-    rows = []
-    with table.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE), 1):
-            if len(row) != 3:
-                raise TrainingError(f"{table}, line {number}: expected id|speaker|text, found {len(row)} columns.")
-            if row[0] in sounds:
-                rows.append(Row(*row, sounds[row[0]]))
-    if not rows:
-        raise TrainingError(f"None of the clips of {table} was found in {folder}/wavs or {folder}/audio.")
-    return rows
 
 
 def corpus_examples(

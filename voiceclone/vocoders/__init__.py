@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..download import fetch, is_elsewhere
 from ..errors import VoiceCloneError
 from .base import Vocoder
 
@@ -28,7 +29,8 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
         ``"waveglow:weights/waveglow_256channels_universal_v5.pt"``.
     path : str or Path, optional
         A HiFi-GAN generator (``g_02500000``); without it the authors' universal one is used. For WaveGlow, which
-        needs it, a checkpoint such as ``waveglow_256channels_universal_v5.pt``.
+        needs it, a checkpoint such as ``waveglow_256channels_universal_v5.pt``. A URL or a known name, as in
+        ``"waveglow:waveglow"``, is fetched first (`voiceclone.download`).
     device : str or torch.device
         Where to compute.
 
@@ -41,6 +43,8 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
     """
     if path is None and ":" in name:
         name, _, path = name.partition(":")
+    if path is not None and is_elsewhere(path):
+        path = fetch(path).path
     if name == "hifigan":
         from .hifigan import load_hifigan
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 from ..audio import AudioConfig
 from ..errors import CheckpointError
@@ -27,6 +28,8 @@ UNIVERSAL = (  # trained by the authors on many voices, 2.5 M steps
     "data/generator_universal.pth.tar",
     "771eaf4876485a35e25577563d390c262e23c2421e4a8c929eacfde34a5b7a60",
 )
+# Weight norm's lengths and directions: the authors' names and those that torch gives now.
+WEIGHT_NORM = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
 Weights = dict[str, torch.Tensor]
 
 
@@ -141,7 +144,26 @@ def load_hifigan(path: str | Path | None = None, *, device: str | torch.device =
         If the file is missing, damaged or holds no generator of version 1 or 2 at 256 samples a frame.
     """
     path = package_file(*UNIVERSAL) if path is None else Path(path)
-    weights = _without_weight_norm(_read(path))
+    generator = build_generator(read_generator(path), path)
+    return HifiGan(generator, AudioConfig(n_mels=generator.conv_pre.in_channels), device)
+
+
+def read_generator(path: str | Path | None = None) -> Weights:
+    """Weights of a generator under the authors' names, read without running any code; as for `load_hifigan`."""
+    path = package_file(*UNIVERSAL) if path is None else Path(path)
+    found = read_weights(path)
+    weights = found.get("generator", found)
+    if not isinstance(weights, dict) or not any(str(key).startswith("conv_pre.") for key in weights):
+        raise CheckpointError(
+            f"{path} is no HiFi-GAN generator: it holds {_few(map(str, found)) or 'nothing'}. "
+            "Expected the file that HiFi-GAN's training calls g_ and a number (do_ holds its discriminators)."
+        )
+    return {key: value.float() for key, value in weights.items() if isinstance(value, torch.Tensor)}
+
+
+def build_generator(weights: Weights, path: str | Path) -> Generator:
+    """A generator of these weights, weight norm multiplied out; `path` is named where they do not fit."""
+    weights = _without_weight_norm(weights)
     sizes = _sizes(weights, path)
     audio = AudioConfig(n_mels=sizes.n_mels)
     if sizes.hop_length != audio.hop_length:
@@ -156,19 +178,43 @@ def load_hifigan(path: str | Path | None = None, *, device: str | torch.device =
     if wrong:
         raise CheckpointError(f"{path} is no HiFi-GAN generator of version 1 or 2: {_few(wrong)} differ from one.")
     generator.load_state_dict(weights, assign=True)
-    return HifiGan(generator, audio, device)
+    return generator
 
 
-def _read(path: Path) -> Weights:
-    """The generator's state dict of a checkpoint, read without running any code in it."""
-    found = read_weights(path)
-    weights = found.get("generator", found)
-    if not isinstance(weights, dict) or not any(str(key).startswith("conv_pre.") for key in weights):
-        raise CheckpointError(
-            f"{path} is no HiFi-GAN generator: it holds {_few(map(str, found)) or 'nothing'}. "
-            "Expected the file that HiFi-GAN's training calls g_ and a number (do_ holds its discriminators)."
-        )
-    return {key: value.float() for key, value in weights.items() if isinstance(value, torch.Tensor)}
+# To train ---------------------------------------------------------------------------------------------------------
+
+
+def build_trainable(weights: Weights, path: str | Path) -> Generator:
+    """The same generator as `build_generator`'s with weight norm, its lengths and directions being those of `weights`.
+
+    Adam's steps depend on how long the directions have grown, so they are not made anew of the products.
+    """
+    generator = build_generator(weights, path)
+    for layer in [m for m in generator.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]:
+        weight_norm(layer)
+    known = {_renamed(name): value for name, value in weights.items()}
+    apart = {name: value.unsqueeze(2) for name, value in known.items() if ".parametrizations." in name}
+    generator.load_state_dict(apart, strict=False)  # the rest is there
+    return generator.to(memory_format=torch.channels_last)
+
+
+def authors_weights(generator: Generator) -> Weights:
+    """Weights of a generator with weight norm as the authors' training writes them, on the CPU."""
+    names = {ours: theirs for theirs, ours in WEIGHT_NORM.items()}
+    return {
+        _renamed(name, names): (value.squeeze(2) if value.ndim == 4 else value).detach().cpu().contiguous()
+        for name, value in generator.state_dict().items()
+    }
+
+
+def _renamed(name: str, names: dict[str, str] = WEIGHT_NORM) -> str:
+    for old, new in names.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+# Checking ---------------------------------------------------------------------------------------------------------
 
 
 def _without_weight_norm(weights: Weights) -> Weights:
@@ -177,7 +223,7 @@ def _without_weight_norm(weights: Weights) -> Weights:
     return {name: value.unsqueeze(2) if value.ndim == 3 else value for name, value in folded.items()}
 
 
-def _sizes(weights: Weights, path: Path) -> GeneratorSizes:
+def _sizes(weights: Weights, path: str | Path) -> GeneratorSizes:
     """What sizes the generator has that these weights belong to."""
     ups = [weights[key] for key in _numbered(weights, "ups.{}.weight")]
     blocks = [weights[key] for key in _numbered(weights, "resblocks.{}.convs1.0.weight")]

@@ -1,0 +1,372 @@
+"""Fine-tuning HiFi-GAN: what it learns from, that it learns, that it goes on, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY
+
+from voiceclone import Voice
+from voiceclone.audio import AudioConfig, log_mel, save
+from voiceclone.errors import TrainingError, VoiceCloneError
+from voiceclone.files import package_file
+from voiceclone.tacotron2 import Tacotron2
+from voiceclone.tacotron2.checkpoint import Checkpoint, save_checkpoint
+from voiceclone.vocoders import fitting, hifigan, load_vocoder, vocode
+from voiceclone.vocoders.aligned import SILENCE, AlignedClip, aligned_clips, cut, mel_error
+from voiceclone.vocoders.comparison import compare_vocoders
+from voiceclone.vocoders.fitting import Budget, choose_pieces
+from voiceclone.vocoders.hifigan_discriminators import Discriminators
+from voiceclone.vocoders.hifigan_training import TuneConfig, Tuner, tune, tuned_vocoder
+from voiceclone.weights import read_weights
+
+HOP = AudioConfig().hop_length
+SMALL = dict(narrower=8, batch_size=2, piece=6, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """Those of a tiny generator, under the authors' names."""
+    with np.load(Path(__file__).parent / "references" / "hifigan.npz") as file:
+        return {k.removeprefix("weights/"): torch.from_numpy(file[k]) for k in file if k.startswith("weights/")}
+
+
+@pytest.fixture(scope="module")
+def start(weights, tmp_path_factory) -> str:
+    """A tiny generator's file, in the place of the universal one."""
+    path = tmp_path_factory.mktemp("start") / "g_00000001"
+    torch.save({"generator": weights}, path)
+    return str(path)
+
+
+def buzz(seconds: float = 0.6) -> np.ndarray:
+    """(samples,) of 110 Hz and its harmonics, which swells and fades."""
+    time = np.arange(int(seconds * 22050)) / 22050
+    sound = sum(np.sin(2 * np.pi * 110 * k * time) / k for k in range(1, 30))
+    return (0.2 * sound * np.sin(np.pi * time / seconds) ** 2).astype(np.float32)
+
+
+def clip_of(wave: np.ndarray, name: str = "0001") -> AlignedClip:
+    return AlignedClip(name, log_mel(wave)[0], wave)
+
+
+# The generator to train -------------------------------------------------------------------------------------------
+
+
+def test_a_generator_that_has_not_learned_is_written_as_it_was_read(weights):
+    generator = hifigan.build_trainable(weights, "it")
+    written = hifigan.authors_weights(generator)
+    assert written.keys() == weights.keys()
+    assert all(torch.equal(written[name], weights[name]) for name in weights)
+
+
+def test_the_universal_generator_is_written_in_the_authors_form():
+    path = package_file(*hifigan.UNIVERSAL)
+    read = torch.load(path, map_location="cpu", weights_only=True)["generator"]
+    written = hifigan.authors_weights(hifigan.build_trainable(hifigan.read_generator(), path))
+    assert {k: v.shape for k, v in written.items()} == {k: v.shape for k, v in read.items()}
+    assert all(torch.equal(written[name], read[name]) for name in read)
+
+
+def test_weights_without_weight_norm_can_be_trained_too(weights):
+    folded = {n: w.squeeze(2) if w.ndim == 4 else w for n, w in hifigan._without_weight_norm(weights).items()}
+    mel = torch.randn(1, 80, 5)
+    one, other = (hifigan.build_trainable(w, "it")(mel) for w in (weights, folded))
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_the_gradient_passes_the_generators_changes_in_place(weights):
+    generator = hifigan.build_trainable(weights, "it").double()
+    mel = torch.randn(1, 80, 2, dtype=torch.float64, requires_grad=True)
+    direction = torch.randn_like(mel)
+    (gradient,) = torch.autograd.grad(generator(mel).square().sum(), mel)
+    with torch.no_grad():
+        ahead, behind = (generator(mel + step * direction).square().sum() for step in (1e-5, -1e-5))
+    assert float((gradient * direction).sum()) == pytest.approx(float((ahead - behind) / 2e-5), rel=1e-4)
+
+
+# Pieces -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_piece_is_the_wave_that_the_vocoder_makes_of_it():
+    """`vocode` cuts off the first half hop of the first frame: so a piece from frame t begins half a hop before it."""
+    wave = np.arange(HOP * 20, dtype=np.float32) / 1e4
+    clip = AlignedClip("a", torch.arange(21.0).expand(80, 21), wave)
+    mels, waves = cut([clip], [(0, 3), (0, 0)], 4, hop_length=HOP, frame_delay=HOP // 2)
+    assert mels[0, 0].tolist() == [3, 4, 5, 6]
+    assert waves[0, HOP // 2] == wave[3 * HOP]  # the sample on which frame 3 is centred
+    np.testing.assert_array_equal(waves[0].numpy(), wave[3 * HOP - HOP // 2 : 7 * HOP - HOP // 2])
+    assert waves[1, : HOP // 2].abs().max() == 0 and waves[1, HOP // 2 + 1] == wave[1]
+
+
+def test_a_short_clip_is_followed_by_silence():
+    clip = clip_of(buzz(0.1))
+    mels, waves = cut([clip], [(0, 0)], 40, hop_length=HOP, frame_delay=HOP // 2)
+    frames = clip.mel.shape[1]
+    assert torch.equal(mels[0, :, :frames], clip.mel)
+    assert (mels[0, :, frames:] == SILENCE).all()
+    assert torch.equal(log_mel(torch.zeros(2048)), torch.full((1, 80, 9), SILENCE))  # so silence is what it means
+    assert (waves[0, HOP // 2 + len(clip.wave) :] == 0).all() and waves.shape == (1, 40 * HOP)
+
+
+def test_pieces_depend_on_seed_and_step_alone_and_come_from_everywhere():
+    lengths = [10, 100, 3]
+    found = [place for step in range(200) for place in choose_pieces(lengths, 8, 4, seed=1, step=step)]
+    assert found[:8] == [p for step in (0, 1) for p in choose_pieces(lengths, 8, 4, seed=1, step=step)]
+    assert choose_pieces(lengths, 8, 4, seed=2, step=0) != found[:4]
+    assert all(0 <= start <= max(0, lengths[clip] - 8) for clip, start in found)
+    share = np.bincount([clip for clip, _ in found]) / len(found)
+    np.testing.assert_allclose(share, np.array(lengths) / 113, atol=0.05)
+    assert {start for clip, start in found if clip == 1} >= {0, 92}
+
+
+def test_a_budget_is_spent_by_what_comes_first():
+    assert Budget(2, 100).spent(50, 30) == 0.5
+    assert Budget(2, 100).spent(1, 90) == 0.75
+    assert Budget(steps=4).spent(4, 1e9) == 1
+    for wrong in (dict(), dict(minutes=0), dict(minutes=3, steps=-1)):
+        with pytest.raises(VoiceCloneError, match="above zero"):
+            Budget(**wrong)
+
+
+# Learning ---------------------------------------------------------------------------------------------------------
+
+
+def tuner(weights, config: TuneConfig, clips: int = 1) -> Tuner:
+    torch.manual_seed(0)
+    judges = Discriminators(config.narrower)
+    return Tuner(hifigan.build_trainable(weights, "it"), judges, config, clips=clips)
+
+
+def lesson(clip: AlignedClip, config: TuneConfig, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    places = choose_pieces([clip.mel.shape[1]], config.piece, config.batch_size, seed=0, step=step)
+    return cut([clip], places, config.piece, hop_length=HOP, frame_delay=HOP // 2)
+
+
+def test_the_judges_are_heard_when_they_have_learned():
+    config = TuneConfig(alone_steps=100, alone_share=0.2)
+    heard = [config.voice_of_judges(step, 0.0) for step in (0, 100, 150, 200, 900)]
+    assert heard == [0, 0, 0.5, 1, 1]
+    assert [round(config.voice_of_judges(0, spent), 6) for spent in (0.1, 0.2, 0.3, 0.4, 1.0)] == [0, 0, 0.5, 1, 1]
+
+
+def test_a_tiny_generator_learns_a_clip(weights):
+    config = TuneConfig(steps=40, learning_rate=2e-3, alone_steps=10, alone_share=1.0, **SMALL)
+    clip, learner = clip_of(buzz()), tuner(weights, config)
+    before = mel_error(vocoder_of(learner), [clip])
+    learned = [learner.learn(*lesson(clip, config, step), step / config.steps) for step in range(config.steps)]
+    after = mel_error(vocoder_of(learner), [clip])
+    assert after < 0.8 * before
+    assert [one.judges > 0 for one in learned[:12]] == [False] * 10 + [False, True]
+    alone = [one.discriminator_loss for one in learned[:10]]
+    assert alone[-1] < alone[0]  # and the judges learn to tell
+
+
+def vocoder_of(learner: Tuner) -> hifigan.HifiGan:
+    generator = hifigan.build_generator(hifigan.authors_weights(learner.generator), "it")
+    return hifigan.HifiGan(generator, AudioConfig())
+
+
+@pytest.mark.parametrize("mel_weight", [45.0, 0.0])  # the mel loss outweighs the others: without it they are seen
+def test_one_step_descends_the_papers_losses(weights, mel_weight):
+    """With the judges at full weight, against the gradient of the sum in the paper."""
+    config = TuneConfig(steps=9, alone_steps=1, mel_weight=mel_weight, **SMALL)
+    clip, learner = clip_of(buzz()), tuner(weights, config)
+    learner.learn(*lesson(clip, config, 0), 1.0)
+    mels, waves = lesson(clip, config, 1)
+    twin, judges = tuner(weights, config), Discriminators(8)
+    twin.generator.load_state_dict(learner.generator.state_dict())
+    learned = learner.learn(mels, waves, 1.0)
+    judges.load_state_dict(learner.discriminators.state_dict())  # as they were after their own step
+    made = twin.generator(mels)
+    whole = replace(AudioConfig(), f_max=11025.0)
+    mel = (log_mel(made, whole) - log_mel(waves, whole)).abs().mean()
+    judges.eval()
+    natural, fake = judges(waves), judges(made)
+    adversarial = sum(((1 - one.score) ** 2).mean() for one in fake)
+    layers = [pair for a, b in zip(natural, fake, strict=True) for pair in zip(a.features, b.features, strict=True)]
+    feature = sum((x - y).abs().mean() for x, y in layers)
+    (mel_weight * mel + adversarial + 2 * feature).backward()
+    assert learned.judges == 1
+    assert learned.mel_loss == pytest.approx(mel.item(), rel=1e-3)
+    assert learned.adversarial_loss == pytest.approx(adversarial.item(), rel=1e-3)
+    assert learned.feature_loss == pytest.approx(feature.item(), rel=1e-3)
+    ours, paper = (torch.cat([p.grad.flatten() for p in g.parameters()]) for g in (learner.generator, twin.generator))
+    # Not to the last digit: where a band is all but silent its logarithm magnifies the rounding.
+    assert float(torch.nn.functional.cosine_similarity(ours, paper, dim=0)) > 0.999
+    assert float(ours.norm() / paper.norm()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_weights_and_rates_are_the_papers_and_fakeyous():
+    config = TuneConfig()
+    assert (config.mel_weight, config.feature_weight, config.betas, config.rate_decay) == (45, 2, (0.8, 0.99), 0.999)
+    assert (config.discriminator_rate, config.learning_rate, config.piece * HOP) == (2e-4, 3e-5, 8192)
+
+
+def test_the_rates_fall_by_a_thousandth_a_pass(weights):
+    learner = tuner(weights, TuneConfig(steps=9, rate_decay=0.5, learning_rate=1e-4, **SMALL), clips=4)
+    rates = []
+    for step in range(5):
+        rates.append(learner.rate)
+        learner.learn(*lesson(clip_of(buzz(0.2)), learner.config, step), 0.0)
+    assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5])  # two clips a step, four in all
+    assert learner.of_judges.param_groups[0]["lr"] / learner.of_generator.param_groups[0]["lr"] == pytest.approx(2)
+
+
+def test_learning_that_diverges_stops(weights):
+    learner = tuner(weights, TuneConfig(steps=1, **SMALL))
+    with pytest.raises(TrainingError, match="loss of step 0 is nan"):
+        learner.learn(torch.full((2, 80, 6), torch.nan), torch.zeros(2, 6 * HOP), 0.0)
+
+
+# A voice ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(sample_voice, tmp_path_factory):
+    """A copy of the sample voice with a tiny Tacotron 2 that has learned nothing."""
+    folder = tmp_path_factory.mktemp("voices") / "trained"
+    shutil.copytree(sample_voice.path, folder)
+    voice = Voice.open(folder)
+    torch.manual_seed(0)
+    speaker = torch.nn.functional.normalize(torch.rand(256), dim=0)
+    save_checkpoint(voice.run_dir("main") / "checkpoints" / "best.pt", Checkpoint(Tacotron2(TINY), 1, speaker))
+    return voice
+
+
+@pytest.fixture
+def fresh(trained, tmp_path):
+    """The same for each test."""
+    shutil.copytree(trained.path, tmp_path / "voice")
+    return Voice.open(tmp_path / "voice")
+
+
+def test_the_spectrograms_are_tacotrons_and_in_time_with_the_clips(trained):
+    checkpoint = trained.run_dir("main") / "checkpoints" / "best.pt"
+    clips = aligned_clips(trained, checkpoint)
+    again = aligned_clips(trained, checkpoint)
+    assert [clip.id for clip in clips] == [clip.id for clip in trained.usable()]
+    for clip, twin in zip(clips, again, strict=True):
+        natural = log_mel(clip.wave)[0]
+        assert clip.mel.shape == natural.shape  # frame by frame the clip's
+        assert not torch.allclose(clip.mel, natural, atol=0.5)  # but not its own
+        assert torch.equal(clip.mel, twin.mel)
+
+
+def settings(start: str, **changes) -> TuneConfig:
+    return TuneConfig(**(dict(steps=4, start=start, alone_steps=1) | SMALL | changes))
+
+
+def test_a_generator_is_tuned_and_spoken_with(fresh, start):
+    steps = list(tune(fresh, settings(start)))
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    name = tuned_vocoder(fresh)
+    assert name == f"hifigan:{fresh.run_dir('main') / 'vocoder' / 'generator.pt'}"
+    mel = log_mel(buzz())[0]
+    tuned, untuned = vocode(load_vocoder(name), mel), vocode(load_vocoder("hifigan", start), mel)
+    assert tuned.shape == untuned.shape and not np.array_equal(tuned, untuned)
+    lines = (fresh.run_dir("main") / "vocoder" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
+    assert json.loads(lines[0])["mel_loss"] == pytest.approx(steps[0].learned.mel_loss)
+    assert list(tune(fresh, settings(start))) == []  # the budget is spent
+
+
+def test_going_on_gives_what_would_have_been(fresh, start, tmp_path):
+    shutil.copytree(fresh.path, tmp_path / "twin")
+    twin = Voice.open(tmp_path / "twin")
+    whole = list(tune(fresh, settings(start)))
+    interrupted = tune(twin, settings(start))
+    first = [next(interrupted), next(interrupted)]
+    interrupted.close()  # as a disconnected notebook does
+    kept = twin.run_dir("main") / "vocoder" / "checkpoints"
+    assert [path.name for path in kept.iterdir()] == ["step-000002.pt"]
+    rest = list(tune(twin, settings(start)))
+    assert [step.learned for step in first + rest] == [step.learned for step in whole]
+    one, other = (
+        read_weights(voice.run_dir("main") / "vocoder" / "generator.pt")["generator"] for voice in (fresh, twin)
+    )
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_torn_checkpoint_is_passed_over_and_another_start_begins_anew(fresh, start):
+    list(tune(fresh, settings(start, steps=2)))
+    kept = fresh.run_dir("main") / "vocoder" / "checkpoints"
+    (kept / "step-000009.pt").write_bytes((kept / "step-000002.pt").read_bytes()[:-1000])
+    assert [step.step for step in tune(fresh, settings(start, steps=3))] == [3]
+    assert [path.name for path in kept.iterdir()] == ["step-000003.pt"]
+    assert [step.step for step in tune(fresh, settings(start, steps=1, resume=False))] == [1]
+
+
+def test_a_voice_that_changed_is_learned_with_what_is_known(fresh, start):
+    list(tune(fresh, settings(start, steps=2)))
+    clip = fresh.clips[0]
+    fresh.update(replace(clip, transcript="Another text."))
+    assert [step.step for step in tune(fresh, settings(start, steps=1))] == [3]
+
+
+def test_one_short_clip_is_enough(fresh, start):
+    first, *others = fresh.usable()
+    fresh.update(*(replace(clip, state="rejected") for clip in others))
+    save(fresh.clip_path(first.id), buzz(0.3))  # shorter than a piece of 32 frames
+    (fresh.run_dir("main") / "split.json").unlink(missing_ok=True)
+    steps = list(tune(fresh, settings(start, steps=2, piece=32)))
+    assert len(steps) == 2 and all(np.isfinite(step.learned.mel_loss) for step in steps)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    kept = fitting.Checkpoints(tmp_path)
+    kept.save(1, {"step": 1})
+
+    def full(*_, **__):
+        raise VoiceCloneError("The disk is full")
+
+    monkeypatch.setattr(fitting, "write_weights", full)
+    with pytest.raises(VoiceCloneError, match="full"):
+        kept.save(2, {"step": 2})
+    assert kept.newest() == {"step": 1}
+
+
+def test_without_consent_nothing_is_tuned(fresh, start):
+    fresh.consent = replace(fresh.consent, who="")
+    with pytest.raises(TrainingError, match="no recorded consent"):
+        next(tune(fresh, settings(start)))
+
+
+def test_vocoders_are_compared_on_the_same_spectrograms(fresh, start):
+    with pytest.raises(VoiceCloneError, match="No vocoder was tuned"):
+        compare_vocoders(fresh)
+    names, done = (f"hifigan:{start}", "griffin_lim"), []
+    rows = compare_vocoders(
+        fresh, names, sentences=("Yes.",), engine="whisper", progress=lambda *count: done.append(count)
+    )
+    assert [row.vocoder for row in rows] == list(names) and done == [(1, 2), (2, 2)]
+    checkpoint = fresh.run_dir("main") / "checkpoints" / "best.pt"
+    split = json.loads((fresh.run_dir("main") / "split.json").read_text())
+    held_out = [clip for clip in aligned_clips(fresh, checkpoint) if clip.id in split["validation"]]
+    assert len(held_out) == 1
+    assert rows[0].mel_error == pytest.approx(mel_error(load_vocoder(names[0]), held_out))
+    assert rows[0].as_dict().keys() == {
+        "vocoder", "mel_error", "word_error_rate", "likeness", "opinion_score", "failures",
+    }  # fmt: skip
+
+
+def test_the_mel_error_is_nought_for_the_sound_itself():
+    class Parrot(hifigan.HifiGan):
+        """Says the natural sound, whatever it is given."""
+
+        def __init__(self, wave: np.ndarray) -> None:
+            self.audio, self.frame_delay, self.wave = AudioConfig(), 0, torch.from_numpy(wave)
+
+        def _speak(self, mel: torch.Tensor) -> torch.Tensor:
+            return self.wave[None]
+
+    wave = buzz()[: 40 * HOP]
+    assert mel_error(Parrot(wave), [clip_of(wave)]) == pytest.approx(0, abs=1e-6)
+    tenfold = mel_error(Parrot(wave * 0.1), [clip_of(wave)])
+    assert 0.3 < tenfold <= np.log(10) + 1e-6  # each band is that much lower, but for those that were silent

@@ -1,0 +1,360 @@
+"""Fine-tuning HiFi-GAN to one voice (Kong et al. 2020, section 4.4): on spectrograms that its Tacotron 2 draws.
+
+`tune` yields a `TuneStep` for every optimiser step and keeps everything in ``runs/<run>/vocoder/``: ``generator.pt``,
+which every tool for HiFi-GAN reads and `load_vocoder` takes as ``hifigan:<file>``, checkpoints from which it goes on
+after any interruption, a log and the configuration.
+
+The generator begins with the authors' universal weights, the discriminators with random ones. Judges who know nothing
+yet would spoil what the generator knows: at first it learns from the spectrogram alone while they learn, then their
+share rises to the paper's.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from ..audio import AudioConfig, log_mel
+from ..device import choose_device
+from ..errors import TrainingError, VoiceCloneError
+from ..files import atomic_write, file_hash, text_hash
+from ..weights import write_weights
+from .aligned import AlignedClip, aligned_clips, cut, whole_range
+from .fitting import Budget, Checkpoints, Log, check_finite, choose_pieces
+from .hifigan import Generator, authors_weights, build_trainable, read_generator
+from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
+
+if TYPE_CHECKING:
+    from ..voice import Clip, Voice
+
+FOLDER = "vocoder"  # below a run's
+GENERATOR = "generator.pt"
+DEFAULT_MINUTES = 30.0
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """How a vocoder is fine-tuned. The budget is in minutes or in steps, whichever is spent first."""
+
+    minutes: float | None = None  # over all sessions; None = 30, unless steps are given
+    steps: int | None = None  # optimiser steps, over all sessions
+    run: str | None = None  # whose Tacotron 2 draws the spectrograms; None = the one that was worked on last
+    checkpoint: str = "best"  # of that run
+    start: str | None = None  # a generator's file, or what `fetch` takes; None = the authors' universal one
+    resume: bool = True  # go on from the newest whole checkpoint; False begins anew
+    batch_size: int | None = None  # pieces a step; None = the paper's 16 on a GPU, 2 without
+    piece: int = 32  # frames; the paper's 8192 samples
+    # The generator goes on where the authors' training ended. There their rate had fallen from 2e-4 to 1e-5 (by 0.999
+    # for each of some 3000 passes over LJSpeech), and FakeYou's notebooks take 3e-5. The discriminators begin anew,
+    # with the paper's rate.
+    learning_rate: float = 3e-5  # of the generator's AdamW
+    discriminator_rate: float = 2e-4
+    rate_decay: float = 0.999  # of both, a pass over the clips
+    betas: tuple[float, float] = (0.8, 0.99)
+    mel_weight: float = 45.0
+    feature_weight: float = 2.0
+    # The discriminators learn alone for so many steps, or for this share of the budget where that is sooner; over as
+    # long again what they say gains its weight.
+    alone_steps: int = 1000
+    alone_share: float = 0.15
+    narrower: int | None = None  # divides the discriminators' channels; None = 1 (the paper's) on a GPU, 4 without
+    save_minutes: float = 10.0  # between checkpoints
+    seed: int = 1234
+    device: str | None = None  # None chooses
+
+    def __post_init__(self) -> None:
+        positive = ("batch_size", "piece", "learning_rate", "discriminator_rate", "alone_steps", "alone_share")
+        wrong = {name: value for name in positive if (value := getattr(self, name)) is not None and value <= 0}
+        if wrong:
+            raise VoiceCloneError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())} must be above zero.")
+
+    @property
+    def budget(self) -> Budget:
+        """How long to train."""
+        return Budget(DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes, self.steps)
+
+    def voice_of_judges(self, step: int, spent: float) -> float:
+        """Weight of what the discriminators say, 0 to 1, at a step when so much of the budget is spent."""
+        learned = max(step / self.alone_steps, spent / self.alone_share)
+        return min(max(learned - 1.0, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What one step did; losses without their weights."""
+
+    mel_loss: float  # L1 of log-mels, nepers
+    adversarial_loss: float  # 0 while the discriminators learn alone
+    feature_loss: float
+    discriminator_loss: float  # 2 for each discriminator that finds nothing is 0.5 and 0.5
+    judges: float  # weight of what they say
+
+
+@dataclass(frozen=True)
+class TuneStep:
+    """One optimiser step."""
+
+    step: int
+    epoch: float  # passes over the clips
+    learned: Tuned
+    learning_rate: float
+    seconds: float  # of fine-tuning, over all sessions
+    checkpoint: str | None = None  # name of the file that was written
+
+    def as_dict(self) -> dict[str, Any]:
+        """One line of ``log.jsonl``."""
+        content = asdict(self)
+        return content | content.pop("learned")
+
+
+class Tuner:
+    """A generator, its discriminators and their optimisers.
+
+    Parameters
+    ----------
+    generator : Generator
+        From `build_trainable`; changed in place.
+    discriminators : Discriminators
+        Changed in place.
+    config : TuneConfig
+    clips : int
+        How many there are, so that the rate falls once a pass.
+    device : str
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminators: Discriminators,
+        config: TuneConfig,
+        *,
+        clips: int,
+        device: str = "cpu",
+    ) -> None:
+        self.config, self.clips, self.device = config, clips, device
+        self.batch_size = config.batch_size or (16 if device.startswith("cuda") else 2)
+        self.generator, self.discriminators = generator.to(device), discriminators.to(device)
+        self.of_generator = torch.optim.AdamW(generator.parameters(), config.learning_rate, config.betas)
+        self.of_judges = torch.optim.AdamW(discriminators.parameters(), config.discriminator_rate, config.betas)
+        self.audio = whole_range(AudioConfig(n_mels=generator.conv_pre.in_channels))
+        self.step = 0
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the clips."""
+        return self.step * self.batch_size / self.clips
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the generator."""
+        return self.config.learning_rate * self.config.rate_decay ** int(self.epoch)
+
+    def learn(self, mels: torch.Tensor, waves: torch.Tensor, spent: float) -> Tuned:
+        """Take one step.
+
+        Parameters
+        ----------
+        mels : torch.Tensor, shape (batch, n_mels, frames)
+        waves : torch.Tensor, shape (batch, frames * hop_length)
+            What shall be made of them.
+        spent : float
+            Share of the budget.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is no longer a finite number.
+        """
+        mels, natural = mels.to(self.device), waves.to(self.device)
+        self.of_generator.param_groups[0]["lr"] = self.rate
+        self.of_judges.param_groups[0]["lr"] = self.rate * self.config.discriminator_rate / self.config.learning_rate
+        made = self.generator(mels)
+        judged = discriminator_loss(*self.discriminators.compare(natural, made.detach()))
+        _descend(self.of_judges, judged, self.step)
+        judges = self.config.voice_of_judges(self.step, spent)
+        mel = F.l1_loss(log_mel(made, self.audio), log_mel(natural, self.audio))
+        adversarial, feature = self._heard(natural, made) if judges else (mel.new_zeros(()), mel.new_zeros(()))
+        total = self.config.mel_weight * mel + judges * (adversarial + self.config.feature_weight * feature)
+        _descend(self.of_generator, total, self.step)
+        self.step += 1
+        return Tuned(mel.item(), adversarial.item(), feature.item(), judged.item(), judges)
+
+    def _heard(self, natural: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the discriminators, as they now are, say to the generator."""
+        self.discriminators.requires_grad_(False)
+        real, fake = self.discriminators.compare(natural, made)
+        self.discriminators.requires_grad_(True)
+        return adversarial_loss(fake), feature_loss(real, fake)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is needed to go on; ``generator`` is as the authors write it."""
+        return {
+            "generator": authors_weights(self.generator),
+            "discriminators": self.discriminators.state_dict(),
+            "narrower": self.discriminators.narrower,
+            "of_generator": self.of_generator.state_dict(),
+            "of_judges": self.of_judges.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave; the generator is the one that was built of its weights."""
+        self.discriminators.load_state_dict(state["discriminators"])
+        self.of_generator.load_state_dict(state["of_generator"])
+        self.of_judges.load_state_dict(state["of_judges"])
+        self.step = state["step"]
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor, step: int) -> None:
+    check_finite(loss.item(), step)
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+# A voice ----------------------------------------------------------------------------------------------------------
+
+
+def tune(
+    voice: Voice, config: TuneConfig = TuneConfig(), *, progress: Callable[[Clip], None] | None = None
+) -> Iterator[TuneStep]:
+    """Fine-tune HiFi-GAN to a trained voice; stop at any moment, call again to go on.
+
+    Parameters
+    ----------
+    voice : Voice
+        With recorded consent, and trained.
+    config : TuneConfig
+    progress : callable or None
+        Called with each clip whose spectrogram was drawn.
+
+    Yields
+    ------
+    TuneStep
+        One a step; nothing when the budget was spent on these very clips and this very Tacotron 2.
+
+    Raises
+    ------
+    TrainingError
+        If nobody consented, or the loss is no longer a number.
+    CheckpointError
+        If the voice has not been trained, or the generator to start from cannot be read.
+    """
+    from ..synthesize import find_checkpoint
+
+    if not voice.consent.who:
+        raise TrainingError(f"{voice.name} has no recorded consent; without it no voice is trained (notebook 00).")
+    acoustic = find_checkpoint(voice, config.run, config.checkpoint)
+    data = text_hash(voice.content_hash(), file_hash(acoustic), config.start)
+    if config.resume and _finished(acoustic.parent.parent / FOLDER, data, config.budget):
+        return
+    device = choose_device(config.device)
+    clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
+    training, _ = divide(clips, acoustic.parent.parent)
+    yield from _Tuning(acoustic.parent.parent / FOLDER, data, training, config, device).steps()
+
+
+def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], list[AlignedClip]]:
+    """Clips to learn from, and those that the run held out: neither Tacotron 2 nor the vocoder has learned them."""
+    from ..dataset import split_clips
+
+    split = split_clips([clip.id for clip in clips], run / "split.json")
+    return [c for c in clips if c.id in split.training], [c for c in clips if c.id in split.validation]
+
+
+def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:
+    """What `load_vocoder` calls the generator that was fine-tuned to a voice; None where there is none."""
+    runs = [voice.run_dir(run)] if run else sorted(voice.runs_dir.glob("*"))
+    files = [path for folder in runs if (path := folder / FOLDER / GENERATOR).is_file()]
+    return f"hifigan:{max(files, key=lambda path: path.stat().st_mtime)}" if files else None
+
+
+def _finished(folder: Path, data: str, budget: Budget) -> bool:
+    """Whether the budget was spent on this data; asks no model to be loaded."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        same = content["data"] == data and (folder / GENERATOR).is_file()
+        return same and budget.spent(content["spent"]["steps"], content["spent"]["seconds"]) >= 1
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _here(start: str | None) -> str | Path | None:
+    """A generator's file, fetched first if it is elsewhere."""
+    from ..download import fetch, is_elsewhere
+
+    return fetch(start).path if start and is_elsewhere(start) else start
+
+
+class _Tuning:
+    """One session: what is prepared once, and what changes from step to step."""
+
+    def __init__(
+        self, folder: Path, data: str, clips: Sequence[AlignedClip], config: TuneConfig, device: str
+    ) -> None:
+        self.folder, self.data, self.clips, self.config = folder, data, clips, config
+        self.checkpoints, self.log = Checkpoints(folder / "checkpoints"), Log(folder / "log.jsonl")
+        known = self.checkpoints.newest() if config.resume else None
+        torch.manual_seed(config.seed)
+        narrower = config.narrower or (1 if device.startswith("cuda") else 4)
+        discriminators = Discriminators(known["narrower"] if known else narrower)
+        weights = known["generator"] if known else read_generator(_here(config.start))
+        generator = build_trainable(weights, config.start or "the generator")
+        self.tuner = Tuner(generator, discriminators, config, clips=len(clips), device=device)
+        self.first_step, self.seconds_before = 0, 0.0
+        if known:
+            self.tuner.load_state(known)
+            same = known["data"] == data  # else the voice has changed: what is known is kept, the budget begins anew
+            self.first_step = known["first_step"] if same else self.tuner.step
+            self.seconds_before = known["seconds"] if same else 0.0
+        else:
+            self.checkpoints.clear()
+        self.log.cut(self.tuner.step)
+        self.began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Of fine-tuning, over all sessions."""
+        return self.seconds_before + time.monotonic() - self.began
+
+    def steps(self) -> Iterator[TuneStep]:
+        tuner, config, lengths = self.tuner, self.config, [clip.mel.shape[1] for clip in self.clips]
+        saved, saved_at, spent = tuner.step, self.seconds, self._spent()
+        hop = AudioConfig().hop_length
+        try:
+            while spent < 1:
+                places = choose_pieces(lengths, config.piece, tuner.batch_size, seed=config.seed, step=tuner.step)
+                pieces = cut(self.clips, places, config.piece, hop_length=hop, frame_delay=hop // 2)
+                rate, learned = tuner.rate, tuner.learn(*pieces, spent)
+                spent, path = self._spent(), None
+                if spent >= 1 or self.seconds - saved_at >= 60 * config.save_minutes:
+                    path, saved, saved_at = self._save(), tuner.step, self.seconds
+                name = path.name if path else None
+                step = TuneStep(tuner.step, tuner.epoch, learned, rate, self.seconds, name)
+                self.log.append(step.as_dict())
+                yield step
+        finally:
+            if tuner.step > saved:  # stopped between two checkpoints: nothing of it is lost
+                self._save()
+
+    def _spent(self) -> float:
+        return self.config.budget.spent(self.tuner.step - self.first_step, self.seconds)
+
+    def _save(self) -> Path:
+        """Write the generator, all that is needed to go on, and what was spent."""
+        state = self.tuner.state() | {"data": self.data, "first_step": self.first_step, "seconds": self.seconds}
+        path = self.checkpoints.save(self.tuner.step, state)
+        write_weights(self.folder / GENERATOR, {"generator": state["generator"]})
+        spent = {"steps": self.tuner.step - self.first_step, "seconds": self.seconds}
+        content = {"data": self.data, "clips": len(self.clips), "config": asdict(self.config), "spent": spent}
+        with atomic_write(self.folder / "config.json", "w") as file:
+            json.dump(content, file, indent=1)
+        return path

@@ -347,6 +347,7 @@ def _with_take(row: Clip, path: Path, report: TakeReport) -> Clip:
         checks=report.checks,
         heard="",
         heard_by="",
+        confidence="",
         transcript=row.prompt,
         source="prompt",
         cleaned="",

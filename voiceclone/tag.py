@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from .errors import AudioError, VoiceError
 from .files import atomic_path
-from .voice import Clip
+from .voice import LATER_COLUMNS, Clip
 
 if TYPE_CHECKING:
     from .voice import Voice
@@ -105,7 +105,7 @@ def read_tags(path: str | Path) -> Tags:
     """
     found = {name: " ".join(values) for name, values in _read(Path(path)).items()}
     try:
-        history = json.loads(found[HISTORY])
+        history = dict.fromkeys(LATER_COLUMNS, "") | json.loads(found[HISTORY])
         clip = Clip(**{field.name: str(history[field.name]) for field in fields(Clip)})
     except (KeyError, ValueError, TypeError, VoiceError) as error:
         raise AudioError(

@@ -149,7 +149,8 @@ def transcribe(
         row = voice.clip(clip.id)  # as it is now: someone may have corrected it meanwhile
         if (row.take, row.hash) == (clip.take, clip.hash):
             key = _key(transcriber.engine, transcriber.model, row)
-            voice.update(replace(_judged(row, heard.text, transcriber.engine, wave, rate), heard_by=key))
+            judged = _judged(row, heard.text, transcriber.engine, wave, rate)
+            voice.update(replace(judged, heard_by=key, confidence=f"{heard.confidence:.2f}"))
         if progress:
             progress(done, len(todo))
     if failed:
@@ -174,13 +175,13 @@ def _judged(clip: Clip, heard: str, engine: str, wave: np.ndarray, rate: int) ->
     """The row with what was heard, and what follows from it."""
     if clip.source == "hand":
         return replace(clip, heard=heard)
-    if _agree(clip.prompt, heard, wave, rate):
+    if agree(clip.prompt, heard, wave, rate):
         state = "review" if clip.checks else "accepted"
         return replace(clip, heard=heard, transcript=clip.prompt, source="prompt", state=state)
     return replace(clip, heard=heard, transcript=heard, source=engine, state="review")
 
 
-def _agree(prompt: str, heard: str, wave: np.ndarray, rate: int) -> bool:
+def agree(prompt: str, heard: str, wave: np.ndarray, rate: int) -> bool:
     """Whether the clip says its prompt: every word was heard so, or most were and the prompt's sounds fit the clip."""
     if not words(prompt):
         return False

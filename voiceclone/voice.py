@@ -60,6 +60,7 @@ class Clip:
     checks: str = ""  # what is wrong with the take, "; " between; "" = nothing
     heard: str = ""  # what the transcriber wrote
     heard_by: str = ""  # engine:model@hash, so that an unchanged take is not heard twice
+    confidence: str = ""  # of what was heard, 0 to 1
     transcript: str = ""  # the text that training uses
     source: str = ""  # whose text that is: prompt, wav2vec2, whisper, hand or tags
     cleaned: str = ""  # hash of the take and the settings that clips/<id>.wav was made with
@@ -78,6 +79,7 @@ class Clip:
 
 
 COLUMNS = tuple(field.name for field in fields(Clip))
+LATER_COLUMNS = {"confidence"}  # tables that were written before there was such a column lack it
 
 
 class Voice:
@@ -271,12 +273,12 @@ class Voice:
             raise VoiceError(f"{file}, line {rows.line_num}: {error}. {_REBUILD}") from error
 
     def _parsed(self, rows: csv.DictReader, file: Path) -> tuple[Clip, ...]:
-        if missing := set(COLUMNS) - set(rows.fieldnames or ()):
+        if missing := set(COLUMNS) - LATER_COLUMNS - set(rows.fieldnames or ()):
             raise VoiceError(f"{file} lacks the columns {', '.join(sorted(missing))}. {_REBUILD}")
         clips: dict[str, Clip] = {}
         for row in rows:
             try:
-                cells = {name: row[name] or "" for name in COLUMNS}
+                cells = {name: row.get(name) or "" for name in COLUMNS}
                 if cells["id"].isdigit():
                     cells["id"] = cells["id"].zfill(4)  # spreadsheets take 0001 for the number 1
                 clip = Clip(**cells)

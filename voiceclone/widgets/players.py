@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from .panel import Markup, table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -28,23 +30,35 @@ def player(wave: np.ndarray, sample_rate: int, *, label: str = "") -> Markup:
     label
         Words above the player.
     """
+    seconds = len(wave) / sample_rate
+    data = base64.b64encode(sound(wave, sample_rate)).decode("ascii")
+    title = f"<div>{html.escape(label)}</div>" if label else ""
+    audio = f'<audio controls preload="metadata" style="width:20em" src="data:audio/flac;base64,{data}"></audio>'
+    return Markup(title + audio, f"[sound, {seconds:.1f} s{': ' + label if label else ''}]")
+
+
+def sound(wave: np.ndarray, sample_rate: int) -> bytes:
+    """Encode a wave, (samples,), as a browser plays it: FLAC of at most 22,050 Hz."""
     import numpy as np
     import soundfile
 
     from ..audio import resample
 
-    seconds = len(wave) / sample_rate
     if sample_rate > PREVIEW_RATE:
         wave, sample_rate = resample(wave, sample_rate, PREVIEW_RATE), PREVIEW_RATE
     stream = io.BytesIO()
     soundfile.write(stream, np.clip(wave, -1.0, 1.0), sample_rate, format="FLAC", subtype="PCM_16")
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
-    title = f"<div>{html.escape(label)}</div>" if label else ""
-    sound = f'<audio controls preload="metadata" style="width:20em" src="data:audio/flac;base64,{data}"></audio>'
-    return Markup(title + sound, f"[sound, {seconds:.1f} s{': ' + label if label else ''}]")
+    return stream.getvalue()
 
 
-def play(path: str | object, *, label: str = "") -> Markup:
+def sound_file(path: str | Path) -> bytes:
+    """The sound of a file, as `sound` encodes it."""
+    from ..audio import load
+
+    return sound(*load(path, sample_rate=None))
+
+
+def play(path: str | Path, *, label: str = "") -> Markup:
     """A player for a sound file."""
     from ..audio import load
 
@@ -61,9 +75,19 @@ def side_by_side(**sounds: tuple[np.ndarray, int]) -> Markup:
     return table([[player(wave, rate) for wave, rate in sounds.values()]], heading=names)
 
 
-def picture(figure: Figure) -> Markup:
-    """A matplotlib figure as an image, for places that take HTML only."""
+def image(figure: Figure) -> bytes:
+    """A matplotlib figure as PNG."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    return stream.getvalue()
+
+
+def picture(figure: Figure) -> Markup:
+    """A matplotlib figure as an image, for places that take HTML only."""
+    return picture_of(image(figure))
+
+
+def picture_of(png: bytes) -> Markup:
+    """A PNG as an image in HTML."""
+    data = base64.b64encode(png).decode("ascii")
     return Markup(f'<img alt="figure" style="max-width:100%" src="data:image/png;base64,{data}">', "[figure]")

@@ -1,21 +1,81 @@
-"""Hearing the clone: what it says, and how checkpoints and vocoders compare."""
+"""Hearing the clone: what it says, who of its checkpoints and vocoders says it, and how they compare."""
 
 from __future__ import annotations
 
 import html
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from .panel import Markup, Panel, button, table
-from .players import picture, player
+from ..errors import VoiceCloneError
+from .panel import Markup, table
+from .players import image, player, sound
+from .views import LivePanel
 
 if TYPE_CHECKING:
-    import ipywidgets
-
     from ..synthesize import Synthesizer, Utterance
     from ..voice import Voice
 
 COMPARED_VOCODERS = ("griffin_lim", "hifigan")
+MOST_OPEN = 2  # synthesizers kept in memory: enough to compare two
+MOST_REMEMBERED = 12  # utterances that can be heard again
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who speaks: a checkpoint of a run, and the vocoder that makes it audible."""
+
+    run: str
+    checkpoint: str
+    vocoder: str
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.checkpoint} with {self.vocoder}"
+
+
+class Cast:
+    """Synthesizers, opened when they are first asked to speak and kept as long as they are used."""
+
+    def __init__(self, *known: Synthesizer) -> None:
+        self._open: OrderedDict[tuple[str, Candidate], Synthesizer] = OrderedDict()
+        for synthesizer in known:
+            if synthesizer.voice is not None and synthesizer.checkpoint is not None:
+                self._open[str(synthesizer.voice.path), candidate_of(synthesizer)] = synthesizer
+
+    def synthesizer(self, voice: Voice, candidate: Candidate) -> Synthesizer:
+        """The one who speaks so."""
+        from ..synthesize import Synthesizer
+
+        key = (str(voice.path), candidate)
+        if key not in self._open:
+            self._open[key] = Synthesizer.open(
+                voice, run=candidate.run, checkpoint=candidate.checkpoint, vocoder=candidate.vocoder
+            )
+        self._open.move_to_end(key)
+        while len(self._open) > MOST_OPEN:
+            self._open.popitem(last=False)
+        return self._open[key]
+
+
+def candidate_of(synthesizer: Synthesizer) -> Candidate:
+    """Who a synthesizer is."""
+    path = synthesizer.checkpoint
+    return Candidate(path.parent.parent.name, path.stem, synthesizer.vocoder.name)
+
+
+def checkpoints(voice: Voice, *, run: str = "") -> tuple[tuple[str, str], ...]:
+    """Runs and names of a voice's checkpoints: the best first, then the newest."""
+    runs = [voice.run_dir(run)] if run else list(voice.runs_dir.glob("*"))
+    paths = [path for folder in runs for path in (folder / "checkpoints").glob("[!.]*.pt")]
+    ordered = sorted(paths, key=lambda path: (path.stem != "best", -path.stat().st_mtime))
+    return tuple((path.parent.parent.name, path.stem) for path in ordered)
+
+
+def candidates(voice: Voice, *, run: str = "") -> tuple[Candidate, ...]:
+    """Everybody who can speak for a voice: each checkpoint with each vocoder that needs no weights of one's own."""
+    known = checkpoints(voice, run=run)
+    return tuple(Candidate(*checkpoint, vocoder) for vocoder in reversed(COMPARED_VOCODERS) for checkpoint in known)
 
 
 def said(utterance: Utterance, *, label: str = "") -> Markup:
@@ -28,10 +88,15 @@ def said(utterance: Utterance, *, label: str = "") -> Markup:
     label
         Words above the player; the text that was said when empty.
     """
-    sound = player(utterance.wave, utterance.sample_rate, label=label or utterance.text)
-    verdict = "; ".join(utterance.problems) or "no problem found"
-    line = f"{utterance.duration:.1f} s of speech in {utterance.seconds_spent:.1f} s: {verdict}"
-    return Markup(f"{sound._repr_html_()}<div>{html.escape(line)}</div>", f"{sound!r} {line}")
+    heard = player(utterance.wave, utterance.sample_rate, label=label or utterance.text)
+    line = verdict(utterance)
+    return Markup(f"{heard._repr_html_()}<div>{html.escape(line)}</div>", f"{heard!r} {line}")
+
+
+def verdict(utterance: Utterance) -> str:
+    """How long it is, how long it took, and what is wrong with it."""
+    problems = "; ".join(utterance.problems) or "no problem found"
+    return f"{utterance.duration:.1f} s of speech in {utterance.seconds_spent:.1f} s: {problems}"
 
 
 def comparison(utterances: Mapping[str, Utterance]) -> Markup:
@@ -72,20 +137,26 @@ def compare_checkpoints(voice: Voice, text: str, *, run: str, vocoder: str, seed
     return comparison(utterances)
 
 
-class SpeakingBox(Panel):
-    """A line to type into and a button that says it.
+class SpeakingBox(LivePanel):
+    """Type a text, choose who says it and how often it is tried, hear it and see how it was said.
 
     Parameters
     ----------
     synthesizer
-        The voice that speaks.
+        The voice that speaks at first; the other voices beside it can be chosen too.
     text
         What stands in the line at first.
     """
 
+    script = "speaking.js"
+
     def __init__(self, synthesizer: Synthesizer, *, text: str = "") -> None:
+        super().__init__()
         self.synthesizer, self.first_text = synthesizer, text
         self.utterance: Utterance | None = None
+        self._cast = Cast(synthesizer)
+        self._said: deque[tuple[int, str, Utterance, Voice]] = deque(maxlen=MOST_REMEMBERED)
+        self._count = 0
 
     def html(self) -> str:
         return f"<i>{html.escape(self.text())}</i>"
@@ -93,21 +164,75 @@ class SpeakingBox(Panel):
     def text(self) -> str:
         return "Type a sentence here and press Speak (needs a live kernel)."
 
-    def build(self) -> ipywidgets.Widget:
-        import ipywidgets
+    # The live view ------------------------------------------------------------------------------------------------
 
-        line = ipywidgets.Text(self.first_text, layout=ipywidgets.Layout(width="40em", max_width="100%"))
-        seed = ipywidgets.BoundedIntText(0, min=0, max=9999, description="seed")
-        view = ipywidgets.HTML()
+    def _voices(self) -> dict[str, Voice]:
+        """Every trained voice beside this one."""
+        from ..voice import Voice
 
-        def speak() -> None:
-            from .. import plots
+        own = self.synthesizer.voice
+        known = {str(voice.path): voice for voice in Voice.list(own.path.parent) if checkpoints(voice)}
+        return {str(own.path): own} | known
 
-            with self.working():
-                self.utterance = self.synthesizer.say(line.value, seed=seed.value)
-                figure = picture(plots.alignment(self.utterance.alignment, symbols=self.utterance.symbols))
-                view.value = said(self.utterance)._repr_html_() + figure._repr_html_()
-                self.say("Another seed says it a little differently.")
+    def state(self) -> dict[str, Any]:
+        from ..vocoders import NAMES
 
-        row = ipywidgets.HBox([line, seed, button("Speak", speak, icon="volume-up")])
-        return ipywidgets.VBox([row, self.message, view])
+        now = candidate_of(self.synthesizer)
+        voices = [
+            [voice.name, path, [[f"{run}/{name}", f"{run}/{name}"] for run, name in checkpoints(voice)]]
+            for path, voice in self._voices().items()
+        ]
+        # WaveGlow needs weights that the user names with it: it is there when it is the one that speaks.
+        vocoders = dict.fromkeys((now.vocoder, *(name for name in NAMES if name != "waveglow")))
+        own = str(self.synthesizer.voice.path)
+        checkpoint = f"{now.run}/{now.checkpoint}"
+        chosen = {"voice": own, "checkpoint": checkpoint, "vocoder": now.vocoder, "takes": 3, "seed": 0}
+        return {
+            "text": self.first_text,
+            "voices": voices,
+            "vocoders": [[name.replace("_", " "), name] for name in vocoders],
+            "chosen": chosen,
+            "remembered": MOST_REMEMBERED,
+        }
+
+    def on_speak(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Say a text as it was asked for."""
+        from .. import plots
+
+        voice = self._voices()[message["voice"]]
+        run, _, name = message["checkpoint"].partition("/")
+        candidate = Candidate(run, name, message["vocoder"])
+        synthesizer = self._cast.synthesizer(voice, candidate)
+        spoken = self.utterance = synthesizer.say(message["text"], takes=message["takes"], seed=message["seed"])
+        self._count += 1
+        self._said.append((self._count, str(candidate), spoken, voice))
+        alignment = plots.alignment(
+            spoken.alignment, symbols=spoken.symbols, seconds_per_step=synthesizer.seconds_a_step
+        )
+        return {
+            "number": self._count,
+            "words": spoken.text,
+            "label": f"{voice.name}, {candidate}, best of {message['takes']}, seed {message['seed']}",
+            "verdict": verdict(spoken),
+            "ok": spoken.ok,
+            "said": "Another seed says it a little differently.",
+            "buffers": [sound(spoken.wave, spoken.sample_rate), image(alignment), image(plots.spectrogram(spoken.mel))],
+        }
+
+    def on_keep(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Write an utterance into ``samples/``."""
+        from ..audio import save
+
+        for number, _, utterance, voice in self._said:
+            if number == message["number"]:
+                path = _free_path(voice, utterance.text)
+                save(path, utterance.wave, utterance.sample_rate)
+                return {"said": f"Kept as {path.name} in {path.parent}."}
+        raise VoiceCloneError("This one is no longer there: say it again, then keep it.")
+
+
+def _free_path(voice: Voice, text: str) -> Any:
+    """A name in ``samples/`` that tells what is said and is nobody's yet."""
+    words = "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split()[:6])
+    names = (f"{words}{f'-{number}' if number > 1 else ''}.wav" for number in range(1, 1000))
+    return next(path for name in names if not (path := voice.samples_dir / name).exists())

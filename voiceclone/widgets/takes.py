@@ -23,7 +23,10 @@ SPARE_SECONDS = 2.0  # for the breath before and after
 
 
 class TakePanel(Panel):
-    """One prompt at a time: read it, record or bring a file, hear it, see what the checks say, take it again.
+    """One prompt at a time: read it, see at once whether the take is good, take it again.
+
+    The browser's microphone records (`recorder`). Below it, folded away until they are needed, are the ways for
+    those whose page has none: this computer's own microphone, and files.
 
     Parameters
     ----------
@@ -33,15 +36,24 @@ class TakePanel(Panel):
         A folder of recordings to bring in at once; "" for none.
     prompts
         The sentences to read; number n is clip n.
+    at
+        Number of the prompt that is shown first; by default the first that nobody has read.
     """
 
-    def __init__(self, voice: Voice, *, takes_from: str | Path = "", prompts: Sequence[str] = PROMPTS) -> None:
+    def __init__(
+        self,
+        voice: Voice,
+        *,
+        takes_from: str | Path = "",
+        prompts: Sequence[str] = PROMPTS,
+        at: int | None = None,
+    ) -> None:
         self.voice, self.prompts = voice, prompts
         self.problem = ""  # what went wrong while bringing in the folder, one line
-        self._at = 1  # number of the prompt that is shown
         self._seconds: ipywidgets.FloatSlider | None = None  # how long to record; None without a microphone
         if takes_from:
             self.bring(takes_from)
+        self._at = at or next(iter(self.missing), 1)  # number of the prompt that is shown
 
     @property
     def recorded(self) -> tuple[Clip, ...]:
@@ -83,6 +95,28 @@ class TakePanel(Panel):
     # The live panel -----------------------------------------------------------------------------------------------
 
     def build(self) -> ipywidgets.Widget:
+        import ipywidgets
+
+        from .recorder import Recorder  # anywidget takes a while to import, and nothing headless needs it
+
+        by_hand = self._by_hand()
+        self.recorder = Recorder(self.voice, self.prompts, at=self._at, local=self._seconds is not None)
+        ways = ipywidgets.Accordion([by_hand], selected_index=None)
+        ways.set_title(0, "Files, folders, or this computer's own microphone")
+        self.recorder.observe(lambda change: self._unfold(ways, change["new"]), "able")
+        ways.observe(lambda change: self._follow(), "selected_index")
+        return ipywidgets.VBox([self.recorder, ways])
+
+    def _unfold(self, ways: ipywidgets.Accordion, able: str) -> None:
+        if able != "yes":  # the page has no microphone
+            ways.selected_index = 0
+
+    def _follow(self) -> None:
+        """Show by hand the sentence that is in view above, as it is now."""
+        self._slider.value = self.recorder.index + 1
+        self._show(self._slider.value)
+
+    def _by_hand(self) -> ipywidgets.Widget:
         import ipywidgets
 
         self._slider = ipywidgets.IntSlider(self._at, 1, len(self.prompts), description="prompt")
@@ -183,6 +217,7 @@ class TakePanel(Panel):
     def _after(self) -> None:
         self.say(self.summary())
         self._show_take()
+        self.recorder.refresh()
 
 
 def take_picture(voice: Voice, clip: Clip) -> Markup:

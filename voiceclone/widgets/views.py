@@ -64,22 +64,24 @@ class LivePanel(Panel):
                 answer = getattr(self, f"on_{message.get('type')}", None)
                 if answer is None:
                     return
-                self._answers[ask] = self._said(answer, message)
+                self._answers[ask] = _answered(answer, message)
                 while len(self._answers) > REMEMBERED:
                     self._answers.popitem(last=False)
             self.tell("reply", ask=ask, **self._answers[ask])
 
-    def _said(self, answer: Callable[[Mapping[str, Any]], dict[str, Any] | None], message: Mapping[str, Any]) -> dict:
-        try:
-            return answer(message) or {}
-        except VoiceCloneError as error:
-            return {"problem": str(error)}
-        except Exception as error:  # noqa: BLE001 - the edge: else it would be lost in the kernel's log
-            return {"problem": f"{type(error).__name__}: {error}"}
-
     def tell(self, kind: str, *, buffers: Sequence[bytes] = (), **content: Any) -> None:
         """Send news to the page; `content` is plain values."""
         self.view.send({"type": kind, **content}, list(buffers))
+
+
+def _answered(answer: Callable[[Mapping[str, Any]], dict[str, Any] | None], message: Mapping[str, Any]) -> dict:
+    """What an answering method says; what goes wrong in it is an answer too."""
+    try:
+        return answer(message) or {}
+    except VoiceCloneError as error:
+        return {"problem": str(error)}
+    except Exception as error:  # noqa: BLE001 - the edge: else it would be lost in the kernel's log
+        return {"problem": f"{type(error).__name__}: {error}"}
 
 
 @cache

@@ -10,12 +10,13 @@ from importlib.util import find_spec
 
 import nbformat
 import pytest
-from lab import Chromium, _free_port, needs_browser, wait_until
+from lab import Chromium, _free_port, busy_machine, needs_browser, wait_until
 
 from voiceclone import app
 
 pytestmark = [
     needs_browser,
+    busy_machine,
     pytest.mark.skipif(find_spec("voila") is None, reason="needs the package voila"),
 ]
 VOICE_PATH = 'voice_path = "../voices/my_voice"'

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from lab import Chromium, Lab, Notebook, needs_browser, wait_until
+from lab import Chromium, Lab, Notebook, busy_machine, needs_browser, wait_until
 
 from voiceclone import Voice
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, busy_machine]
 
 RATE = 44_100  # Hz, of Chromium's fake microphone: a file at this rate comes through unchanged
 PANEL = """from voiceclone import Voice, widgets

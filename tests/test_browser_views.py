@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lab import Chromium, Lab, Notebook, needs_browser, wait_until
+from lab import Chromium, Lab, Notebook, busy_machine, needs_browser, wait_until
 
 from voiceclone import Voice
 from voiceclone.levels import loudness
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, busy_machine]
 
 MANY = 300  # clips of the long table
 SETUP = """

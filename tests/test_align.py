@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voiceclone.align import AlignmentError, PhoneAlignment, align, align_many
+from voiceclone.align import AlignmentError, align
 from voiceclone.audio import load
 from voiceclone.prompts import PROMPTS
 from voiceclone.text import symbol_names, to_ids
@@ -117,11 +117,3 @@ def test_a_clip_that_cannot_hold_the_text_is_refused(wave):
 def test_noise_is_not_taken_for_speech():
     noise = np.random.default_rng(0).normal(0, 0.1, 48000).astype(np.float32)
     assert not fits(noise, 16000, "Nobody says anything here.")
-
-
-def test_many_clips_come_in_order_and_the_impossible_one_is_none(take):
-    items = [take(1), (np.zeros(1600, dtype=np.float32), 16000, "Too short."), take(2)]
-    found = list(align_many(items, workers=2))
-    assert found == [align(*items[0]), None, align(*items[2])]
-    assert isinstance(found[0], PhoneAlignment) and list(align_many(items[:1], workers=1)) == found[:1]
-    assert list(align_many([])) == []

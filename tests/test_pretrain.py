@@ -11,17 +11,19 @@ import pytest
 import torch
 from tiny import QUICK, TINY
 
-from voiceclone import align as aligning
+from voiceclone import prepare as preparing
 from voiceclone import pretrain as pretraining
+from voiceclone.align import align
 from voiceclone.audio import AudioConfig, load, resample, save
 from voiceclone.errors import TrainingError
-from voiceclone.levels import loudness
 from voiceclone.pitch import track_pitch
-from voiceclone.pretrain import PretrainConfig, corpus_examples, mel_statistics, pretrain, read_corpus
+from voiceclone.prepare import prepare, read_corpus
+from voiceclone.pretrain import PretrainConfig, corpus_examples, mel_statistics, pretrain
 from voiceclone.prompts import PROMPTS
 from voiceclone.speaker import embed, likeness
 from voiceclone.tacotron2 import PRESETS
 from voiceclone.tacotron2.checkpoint import load_base, newest_checkpoint
+from voiceclone.text import to_ids
 
 COUNT = 6
 SPEEDS = PretrainConfig().speeds
@@ -43,18 +45,22 @@ def corpus(sample_takes, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def features(corpus, tmp_path_factory):
-    """The corpus's phone times, pitch, embeddings and gains, found once."""
-    path = tmp_path_factory.mktemp("features") / "features.npz"
-    corpus_examples(corpus, path, AudioConfig(), SPEEDS)
-    return path
+    """The folder of what is slow to find out of the corpus, found once."""
+    folder = tmp_path_factory.mktemp("features")
+    prepare(corpus, out=folder, engine="none")
+    return folder
 
 
 @pytest.fixture
-def aligner_gone(monkeypatch):
-    def refuse(*given, **more):
-        raise AssertionError("asked to align again")
+def looked_at(monkeypatch):
+    """Clips of which something is found out that was not known."""
+    asked, find = [], preparing.clip_features
+    monkeypatch.setattr(preparing, "clip_features", lambda row, *a, **k: asked.append(row.key) or find(row, *a, **k))
+    return asked
 
-    monkeypatch.setattr(aligning, "align_many", refuse)
+
+def examples_of(corpus, features, speeds=(), **more):
+    return corpus_examples(corpus, features=features, speeds=speeds, workers=1, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +69,7 @@ def tiny(monkeypatch):
 
 
 def config(**changes):
-    settings = {"steps": 3, "held_out": 2, "validate_every": 2, "save_every": 2, "log_every": 1}
+    settings = {"steps": 3, "held_out": 2, "validate_every": 2, "save_every": 2, "log_every": 1, "workers": 1}
     return PretrainConfig(**(settings | {"device": "cpu", "learn": QUICK} | changes))
 
 
@@ -91,62 +97,79 @@ def test_a_folder_that_is_no_corpus_is_said_so(tmp_path):
         read_corpus(tmp_path)
 
 
-def test_examples_have_times_speakers_and_one_loudness(corpus, features, aligner_gone):
-    examples = corpus_examples(corpus, features, AudioConfig())
+def test_examples_have_times_speakers_and_one_loudness(corpus, features, looked_at):
+    examples = examples_of(corpus, features)
     assert [example.id for example in examples] == [f"clip-{number}" for number in range(1, COUNT + 1)]
-    for example in examples:
-        assert len(example.ends) == len(example.ids)
+    assert not looked_at
+    for number, example in enumerate(examples):
+        assert example.text == PROMPTS[number] and len(example.ends) == len(example.ids)
         assert (np.diff(example.ends) >= -1e-4).all()
         assert abs(example.ends[-1] - example.mel.shape[1]) < 3
         assert example.pitch.shape == (example.mel.shape[1],)
-    assert np.array_equal(examples[0].speaker, examples[2].speaker)  # both of speaker b
-    assert not np.array_equal(examples[0].speaker, examples[1].speaker)
-    with np.load(features) as file:
-        gains = dict(zip(file["ids"].tolist(), file["gains"].tolist(), strict=True))
-    wave, rate = load(corpus / "wavs" / "clip-5.wav")
-    assert loudness(wave * gains["clip-5"], rate) == pytest.approx(-23, abs=0.3)
+    energies = [float(example.mel.exp().square().sum(0).mean()) for example in examples]
+    assert max(energies) < 3 * min(energies)  # clip 5 was recorded at a hundredth of the others' power
 
 
-def test_clips_that_came_later_are_all_that_is_looked_at(corpus, features, tmp_path, monkeypatch):
+def test_a_speaker_is_the_mean_of_its_clips(corpus, features):
+    examples = examples_of(corpus, features)
+    waves = [load(corpus / "wavs" / f"clip-{number}.wav", sample_rate=16000)[0] for number in range(1, COUNT + 1)]
+    for first in (0, 1):  # the speakers take turns
+        expected = np.mean([embed(wave, 16000) for wave in waves[first::2]], axis=0)
+        for example in examples[first::2]:
+            np.testing.assert_allclose(example.speaker, expected / np.linalg.norm(expected), atol=1e-5)
+
+
+def test_what_prepare_left_in_the_corpus_is_found_there(corpus, tmp_path, looked_at):
     shutil.copytree(corpus, tmp_path / "corpus")
-    shutil.copy(features, tmp_path / "features.npz")
+    prepare(tmp_path / "corpus", engine="none")
+    assert len(looked_at) == COUNT
+    assert len(examples_of(tmp_path / "corpus", None, SPEEDS)) == 2 * COUNT
+    assert len(looked_at) == COUNT
+
+
+def test_clips_that_came_later_are_all_that_is_looked_at(corpus, features, tmp_path, looked_at):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    shutil.copytree(features, tmp_path / "features")
     shutil.copy(corpus / "wavs" / "clip-1.wav", tmp_path / "corpus" / "wavs" / "clip-9.wav")
     (tmp_path / "corpus" / "metadata.csv").write_text(
         (corpus / "metadata.csv").read_text().replace("This one has no sound.", PROMPTS[0])
     )
-    asked, align_many = [], aligning.align_many
-    monkeypatch.setattr(aligning, "align_many", lambda items: align_many(asked.append(len(items)) or items))
-    assert len(corpus_examples(tmp_path / "corpus", tmp_path / "features.npz", AudioConfig())) == COUNT + 1
-    assert asked == [1]
+    assert len(examples_of(tmp_path / "corpus", tmp_path / "features")) == COUNT + 1
+    assert looked_at == ["clip-9"]
 
 
-def test_a_text_that_was_changed_is_aligned_again(corpus, features, tmp_path):
+def test_a_text_that_was_changed_is_found_anew(corpus, features, tmp_path, looked_at):
     shutil.copytree(corpus, tmp_path / "corpus")
-    shutil.copy(features, tmp_path / "features.npz")
+    shutil.copytree(features, tmp_path / "features")
     table = tmp_path / "corpus" / "metadata.csv"
     table.write_text((corpus / "metadata.csv").read_text().replace(PROMPTS[0], PROMPTS[0].replace("quiet ", "")))
-    examples = corpus_examples(tmp_path / "corpus", tmp_path / "features.npz", AudioConfig(), SPEEDS)
-    assert len(examples) == 2 * COUNT
+    examples = examples_of(tmp_path / "corpus", tmp_path / "features", SPEEDS)
+    assert looked_at == ["clip-1"] and len(examples) == 2 * COUNT
     assert all(len(example.ends) == len(example.ids) for example in examples)  # at other speeds too
 
 
-def test_features_of_a_version_that_knew_no_pitch_are_found_anew(corpus, features, tmp_path, monkeypatch):
-    with np.load(features) as file:
-        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file.files if name not in ("pitch", "frames")})
-    asked, align_many = [], aligning.align_many
-    monkeypatch.setattr(aligning, "align_many", lambda items: align_many(asked.append(len(items)) or items))
-    found = corpus_examples(corpus, tmp_path / "old.npz", AudioConfig(), SPEEDS)
-    assert asked == [COUNT]
-    for example, expected in zip(found, corpus_examples(corpus, features, AudioConfig(), SPEEDS), strict=True):
-        assert example.id == expected.id
-        np.testing.assert_allclose(example.pitch, expected.pitch, rtol=1e-3)  # which are kept in half precision
-        np.testing.assert_allclose(example.ends, expected.ends, rtol=1e-3)
-    again = corpus_examples(corpus, tmp_path / "old.npz", AudioConfig(), SPEEDS)
-    assert asked == [COUNT] and len(again) == 2 * COUNT
+def test_a_clip_that_does_not_say_its_text_is_left_out_at_every_speed(corpus, features, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    table = tmp_path / "corpus" / "metadata.csv"
+    table.write_text(table.read_text().replace(PROMPTS[1], PROMPTS[20]))
+    shutil.copytree(features, tmp_path / "features")
+    names = [example.id for example in examples_of(tmp_path / "corpus", tmp_path / "features", SPEEDS)]
+    assert len(names) == 2 * (COUNT - 1) and not any(name.startswith("clip-2") for name in names)
+
+
+def test_a_clip_without_text_teaches_what_was_heard(corpus, features, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    table = tmp_path / "corpus" / "metadata.csv"
+    table.write_text(table.read_text().replace(PROMPTS[1], ""))
+    shutil.copytree(features, tmp_path / "features")
+    assert len(examples_of(tmp_path / "corpus", tmp_path / "features")) == COUNT - 1
+    heard = examples_of(tmp_path / "corpus", tmp_path / "features", transcriber="whisper")
+    assert len(heard) == COUNT and heard[1].id == "clip-2"
+    assert len(heard[1].ends) == len(heard[1].ids) == len(to_ids(heard[1].text)) > 10
 
 
 def test_pitch_is_that_of_each_clips_own_sound(corpus, features):
-    for example in corpus_examples(corpus, features, AudioConfig()):
+    for example in examples_of(corpus, features):
         wave, _ = load(corpus / "wavs" / f"{example.id}.wav", sample_rate=22050)
         np.testing.assert_allclose(example.pitch, track_pitch(wave), rtol=1e-3)
         assert 0.2 < np.mean(example.pitch > 0) < 0.9
@@ -158,7 +181,7 @@ def test_pitch_is_that_of_each_clips_own_sound(corpus, features):
 @pytest.fixture(scope="module")
 def at_speeds(corpus, features):
     """All examples by their names, those at other speeds too."""
-    return {example.id: example for example in corpus_examples(corpus, features, AudioConfig(), SPEEDS)}
+    return {example.id: example for example in examples_of(corpus, features, SPEEDS)}
 
 
 def pairs(at_speeds):
@@ -183,7 +206,7 @@ def test_a_clip_at_another_speed_is_shorter_or_longer_and_says_the_same(at_speed
 def test_phone_times_at_another_speed_are_those_of_the_sound(corpus, at_speeds):
     example = at_speeds[f"clip-2@{SPEEDS[1]}"]
     wave, _ = load(corpus / "wavs" / "clip-2.wav", sample_rate=22050)
-    spans = aligning.align(resample(wave, round(22050 * SPEEDS[1]), 22050), 22050, example.text).spans
+    spans = align(resample(wave, round(22050 * SPEEDS[1]), 22050), 22050, example.text).spans
     ends = np.array([span.end for span in spans]) * AudioConfig().frames_per_second
     assert np.median(np.abs(ends - example.ends)) < 3  # frames: the aligner knows 10 ms, and hears another voice
 
@@ -198,14 +221,13 @@ def test_pitch_at_another_speed_is_what_is_tracked_there(corpus, at_speeds):
         assert np.median(np.abs(example.pitch[both] / tracked[both] - 1)) < 0.02
 
 
-def test_a_clip_at_another_speed_is_spoken_by_another(corpus, at_speeds, features, tmp_path, monkeypatch):
+def test_a_clip_at_another_speed_is_spoken_by_another(corpus, at_speeds, features, monkeypatch):
     for example, own, _ in pairs(at_speeds):
         assert likeness(example.speaker.numpy(), own.speaker.numpy()) < 0.9
     assert torch.equal(at_speeds[f"clip-1@{SPEEDS[0]}"].speaker, at_speeds[f"clip-3@{SPEEDS[0]}"].speaker)  # both b's
     # One clip is enough to know a speaker by, so that the embedding is that of the first one's sound.
     monkeypatch.setattr(pretraining, "EMBEDDED", 1)
-    shutil.copy(features, tmp_path / "features.npz")
-    found = {e.id: e.speaker for e in corpus_examples(corpus, tmp_path / "features.npz", AudioConfig(), [1.3])}
+    found = {example.id: example.speaker for example in examples_of(corpus, features, [1.3])}
     wave, _ = load(corpus / "wavs" / "clip-1.wav", sample_rate=16000)
     expected = embed(resample(wave, 20800, 16000), 16000)
     for name in ("clip-1@1.3", "clip-3@1.3"):
@@ -229,7 +251,7 @@ def test_what_is_held_out_is_not_trained_on_at_any_speed(at_speeds):
 
 
 def test_statistics_are_those_of_all_frames(corpus, features):
-    examples = corpus_examples(corpus, features, AudioConfig())
+    examples = examples_of(corpus, features)
     mean, deviation = mel_statistics(examples)
     frames = np.concatenate([example.mel.numpy() for example in examples], axis=1)
     np.testing.assert_allclose(mean, frames.mean(1), rtol=1e-4)
@@ -239,8 +261,9 @@ def test_statistics_are_those_of_all_frames(corpus, features):
 # Training ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_base_is_written_and_read(corpus, features, tmp_path, aligner_gone):
+def test_a_base_is_written_and_read(corpus, features, tmp_path, looked_at):
     steps = list(pretrain(corpus, out=tmp_path, features=features, config=config()))
+    assert not looked_at  # what `prepare` found is taken
     assert [step.step for step in steps] == [1, 2, 3]
     assert steps[0].validation == {} and set(steps[1].validation) == {"mel", "gate", "attention", "pitch"}
     assert all(np.isfinite(step.learned.loss) for step in steps)
@@ -256,7 +279,24 @@ def test_a_base_is_written_and_read(corpus, features, tmp_path, aligner_gone):
     assert written["steps"] == 3 and written["clips"] == 2 * (COUNT - 2) and np.isfinite(written["measures"]["mel"])
 
 
-def test_an_interrupted_run_goes_on_from_its_checkpoint(corpus, features, tmp_path, aligner_gone):
+def test_an_interrupted_preparation_goes_on(corpus, tmp_path, looked_at, monkeypatch):
+    find = preparing.clip_features
+
+    def interrupted(row, *given, **more):
+        if row.id == "clip-4":
+            raise KeyboardInterrupt
+        return find(row, *given, **more)
+
+    monkeypatch.setattr(preparing, "LARGEST_SHARD", 1)
+    monkeypatch.setattr(preparing, "clip_features", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(pretrain(corpus, out=tmp_path / "base", features=tmp_path / "features", config=config()))
+    monkeypatch.setattr(preparing, "clip_features", find)
+    next(pretrain(corpus, out=tmp_path / "base", features=tmp_path / "features", config=config()))
+    assert looked_at == [f"clip-{number}" for number in range(1, COUNT + 1)]  # each of them once
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(corpus, features, tmp_path):
     whole = list(pretrain(corpus, out=tmp_path / "whole", features=features, config=config(steps=4)))
     steps = pretrain(corpus, out=tmp_path / "parts", features=features, config=config(steps=4))
     first = [next(steps) for _ in range(3)]
@@ -272,7 +312,7 @@ def test_a_corpus_too_small_to_hold_clips_out_is_refused(corpus, features, tmp_p
         next(pretrain(corpus, out=tmp_path, features=features, config=config(held_out=4)))
 
 
-def test_without_other_speeds_each_clip_is_there_once(corpus, features, tmp_path, aligner_gone):
+def test_without_other_speeds_each_clip_is_there_once(corpus, features, tmp_path):
     list(pretrain(corpus, out=tmp_path, features=features, config=config(speeds=(), steps=1)))
     assert json.loads((tmp_path / "training.json").read_text())["clips"] == COUNT - 2
 

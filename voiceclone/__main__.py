@@ -143,7 +143,9 @@ def _pretrain_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--start", metavar="BASE", help="folder of a base to go on from (default: begin anew)")
     added.add_argument("--batch-size", type=int, default=16, help="clips a step")
     added.add_argument("--learning-rate", type=_positive, default=1e-3, help="Adam's, at its highest")
-    added.add_argument("--workers", type=int, default=0, help="processes that make batches, beside this one")
+    added.add_argument("--loaders", type=int, default=0, help="processes that make batches, beside this one")
+    added.add_argument("--features", type=Path, help="folder of what prepare finds (default: features/ in the corpus)")
+    _preparing_options(added)
     added.add_argument("--seed", type=int, default=1234, help="of everything random")
 
 
@@ -152,8 +154,12 @@ def _prepare_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--out", type=Path, help="folder of what is found (default: features/ in the corpus)")
     added.add_argument("--engine", choices=("processes", "ray", "none"), default="processes",
                        help="who works: processes of this machine, a Ray cluster, this process alone")  # fmt: skip
-    added.add_argument("--workers", type=int, help="how many at once (default: one a core)")
     added.add_argument("--address", help="of a Ray cluster, such as auto (default: one is started here)")
+    _preparing_options(added)
+
+
+def _preparing_options(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--workers", type=int, help="clips prepared at once (default: one a core)")
     added.add_argument("--transcriber", default="", help="recogniser for clips without text: wav2vec2 or whisper")
 
 

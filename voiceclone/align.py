@@ -8,10 +8,7 @@ for one and no word is unknown.
 from __future__ import annotations
 
 import math
-import os
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -25,7 +22,7 @@ from .text import symbol_names, to_ids
 if TYPE_CHECKING:
     from pocketsphinx import Decoder
 
-__all__ = ["AlignmentError", "PhoneAlignment", "Span", "align", "align_many"]
+__all__ = ["AlignmentError", "PhoneAlignment", "Span", "align"]
 
 SAMPLE_RATE = 16000  # Hz, what the acoustic model was trained on
 FRAME = 0.01  # s between the acoustic model's frames
@@ -134,42 +131,9 @@ def align(wave: np.ndarray, sample_rate: int, text: str) -> PhoneAlignment:
     )
 
 
-def align_many(
-    items: Iterable[tuple[np.ndarray, int, str]], *, workers: int | None = None
-) -> Iterator[PhoneAlignment | None]:
-    """Align clips in several processes.
-
-    Parameters
-    ----------
-    items : iterable of (wave, sample_rate, text)
-        As for `align`.
-    workers : int or None
-        Processes; None is one a core, 1 stays in this process.
-
-    Yields
-    ------
-    PhoneAlignment or None
-        For each item, in order; None where the clip could not be aligned.
-    """
-    items = list(items)
-    workers = min(workers or os.cpu_count() or 1, len(items))
-    if workers <= 1:
-        yield from map(_align_or_none, items)
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        yield from pool.map(_align_or_none, items, chunksize=max(1, min(16, len(items) // (4 * workers))))
-
-
-def _align_or_none(item: tuple[np.ndarray, int, str]) -> PhoneAlignment | None:
-    try:
-        return align(*item)
-    except AlignmentError:
-        return None
-
-
 # PocketSphinx -----------------------------------------------------------------------------------------------------
 
-_OF_THREAD = threading.local()  # a decoder serves one thread at a time; a forked process has its own copy
+_OF_THREAD = threading.local()  # a decoder serves one thread at a time
 
 _Phone = tuple[int, int, int]  # first frame, frames, score in PocketSphinx's steps
 

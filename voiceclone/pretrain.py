@@ -1,8 +1,7 @@
 """Making a base: the `small` preset trained on a corpus of many speakers, from which a voice is adapted.
 
-A corpus is a folder with ``metadata.csv`` (``id|speaker|text``, one row a clip, no header) and the sounds in
-``audio/<id>.*`` or ``wavs/<id>.*``. What is slow to find out (which phone is when, who speaks) is kept in
-``features.npz``, so that a second run, or another machine, begins at once.
+What is slow to find out of the corpus (which sound is when, the pitch, who speaks) is what `voiceclone.prepare` finds
+and keeps, on this machine or, beforehand, on many; what is there already is not looked for again.
 """
 
 from __future__ import annotations
@@ -21,14 +20,13 @@ from .audio import AudioConfig, log_mel
 from .dataset import Batch, Example
 from .device import choose_device
 from .errors import TrainingError
-from .files import atomic_path, atomic_write
+from .files import atomic_write
 from .learn import LearnConfig, Learned, Learner
-from .levels import TARGET_LUFS, loudness
-from .pitch import track_pitch
-from .prepare import Row, read_corpus
+from .prepare import Features, Row, prepare, read_corpus
+from .speaker import embed, mean_embedding
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
 from .tacotron2.checkpoint import Checkpoint, adopt, load_base, newest_checkpoint, save_base, save_checkpoint
-from .text import FRONT_END, to_ids
+from .text import to_ids
 
 SHORTEST, LONGEST = 0.7, 15.0  # s; outside, clips teach little and cost much
 EMBEDDED = 20  # clips of a speaker that are enough to know it by
@@ -48,7 +46,9 @@ class PretrainConfig:
     validate_every: int = 200  # steps
     save_every: int = 200  # steps
     log_every: int = 50  # steps
-    workers: int = 0  # processes that make batches; 0 = none beside this one
+    transcriber: str = ""  # engine that writes what clips without a text say; "" leaves them out
+    workers: int | None = None  # clips prepared at once; None = one a core
+    loaders: int = 0  # processes that make batches; 0 = none beside this one
     seed: int = 1234
     device: str | None = None
     learn: LearnConfig = field(
@@ -84,145 +84,66 @@ class PretrainStep:
 
 def corpus_examples(
     folder: str | Path,
-    features: Path,
-    audio: AudioConfig,
+    *,
+    features: str | Path | None = None,
+    audio: AudioConfig = AudioConfig(),
     speeds: Sequence[float] = (),
+    transcriber: str = "",
+    workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Example]:
-    """Examples of a corpus, of each clip that could be aligned with its text.
+    """Examples of a corpus, of each clip that says its text.
 
     Parameters
     ----------
     folder : str or Path
         The corpus.
-    features : Path
-        File that keeps phone times, pitch, embeddings and gains; made when missing, extended when clips were added.
+    features : str, Path or None
+        Folder where `prepare` keeps what it finds.
     audio : AudioConfig
         Sizes of the log-mel.
     speeds : sequence of float
         Each clip is there once more at one of these, in turn.
-    progress : callable or None
-        Called with clips done and clips in all.
+    transcriber, workers, progress
+        As for `prepare`.
     """
-    rows = read_corpus(folder)
-    known = _read_features(features)
-    missing = _missing(rows, known)
-    new = _find_features(missing, audio, progress) if missing else {}
-    if speeds:
-        rows += [replace(row, speed=speeds[number % len(speeds)]) for number, row in enumerate(rows)]
-        new |= _features_at_speeds(_missing(rows, known | new), known | new)
-    if new:
-        known |= new
-        _write_features(features, known)
+    found = prepare(
+        folder, out=features, audio=audio, transcriber=transcriber, workers=workers, progress=progress
+    ).features
+    rows = [row for row in read_corpus(folder) if row.id in found and found[row.id].ends.size]
+    others = [replace(row, speed=speeds[number % len(speeds)]) for number, row in enumerate(rows)] if speeds else []
+    speakers = _speakers([*rows, *others], found)
     examples = []
-    for row in rows:
-        found = known[row.key]
-        if found.ends.size == 0:  # could not be aligned: its text is not what is said
-            continue
+    for row in (*rows, *others):
         wave = row.wave(audio.sample_rate)
         if SHORTEST <= len(wave) / audio.sample_rate <= LONGEST:
-            mel = log_mel(wave * found.gain, audio)[0]
-            ends = found.ends * audio.frames_per_second
-            ids = np.array(to_ids(row.text), dtype=np.int64)
-            pitch = np.pad(found.pitch, (0, 4), mode="edge")[: mel.shape[1]]  # rounding may leave it a frame short
-            examples.append(Example(row.key, row.text, ids, mel, ends, torch.from_numpy(found.speaker), pitch))
+            speaker = speakers[row.speaker, row.speed]
+            examples.append(_example(row, wave, _at_speed(found[row.id], row.speed), speaker, audio))
     return examples
 
 
-@dataclass(frozen=True)
-class Features:
-    """What is slow to find out of a clip."""
-
-    ends: np.ndarray  # (symbols,) s; empty where the clip could not be aligned
-    pitch: np.ndarray  # (frames,) Hz, 0 where unvoiced
-    speaker: np.ndarray  # (256,)
-    gain: float  # brings the clip to TARGET_LUFS
-
-
-def _missing(rows: Sequence[Row], known: dict[str, Features]) -> list[Row]:
-    """Rows of which nothing is known, or only of another text."""
-    return [row for row in rows if row.key not in known or _outdated(known[row.key], row.text)]
-
-
-def _outdated(features: Features, text: str) -> bool:
-    """Whether phone times are those of another text, which had more or fewer symbols."""
-    return features.ends.size not in (0, len(to_ids(text)))
-
-
-def _find_features(
-    rows: Sequence[Row], audio: AudioConfig, progress: Callable[[int, int], None] | None
-) -> dict[str, Features]:
-    """Align every clip, find its pitch and gain, and give it the embedding of its speaker."""
-    from .align import align_many
-
-    speakers = _speakers(rows)
-    waves, gains, pitches = [], {}, {}
-    for done, row in enumerate(rows, 1):
-        wave = row.wave(audio.sample_rate)
-        waves.append((wave, audio.sample_rate, row.text))
-        pitches[row.id] = track_pitch(wave, audio)
-        gains[row.id] = 10 ** ((TARGET_LUFS - loudness(wave, audio.sample_rate)) / 20)
-        if progress:
-            progress(done, 2 * len(rows))
-    found = {}
-    for done, (row, alignment) in enumerate(zip(rows, align_many(waves), strict=True), 1):
-        fits = alignment is not None and alignment.fits
-        ends = np.array([span.end for span in alignment.spans] if fits else [], dtype=np.float32)
-        found[row.id] = Features(ends, pitches[row.id], speakers[row.speaker, row.speed], gains[row.id])
-        if progress:
-            progress(len(rows) + done, 2 * len(rows))
-    return found
-
-
-def _features_at_speeds(rows: Sequence[Row], known: dict[str, Features]) -> dict[str, Features]:
-    """The features of clips played at other speeds, which follow from those at their own; only speakers change."""
-    speakers = _speakers(rows)
-    found = {}
+def _speakers(rows: Sequence[Row], found: dict[str, Features]) -> dict[tuple[str, float], torch.Tensor]:
+    """Embedding of each speaker at each speed, (256,): those at other speeds are other speakers."""
+    heard = defaultdict(list)
     for row in rows:
-        own = known[row.id]
-        frames = max(1, round(len(own.pitch) / row.speed))
-        places = np.minimum(np.round(np.arange(frames) * row.speed).astype(int), len(own.pitch) - 1)
-        pitch = own.pitch[places] * np.float32(row.speed)
-        found[row.key] = Features(own.ends / row.speed, pitch, speakers[row.speaker, row.speed], own.gain)
-    return found
+        if len(of_speaker := heard[row.speaker, row.speed]) < EMBEDDED:
+            of_speaker.append(found[row.id].speaker if row.speed == 1.0 else embed(row.wave(16000), 16000))
+    return {name: torch.from_numpy(mean_embedding(of_speaker)) for name, of_speaker in heard.items()}
 
 
-def _speakers(rows: Sequence[Row]) -> dict[tuple[str, float], np.ndarray]:
-    """Embedding of each speaker at each speed, (256,)."""
-    from .speaker import embed, mean_embedding
-
-    embeddings = defaultdict(list)
-    for row in rows:
-        if len(of_speaker := embeddings[row.speaker, row.speed]) < EMBEDDED:
-            of_speaker.append(embed(row.wave(16000), 16000))
-    return {name: mean_embedding(of_speaker).astype(np.float32) for name, of_speaker in embeddings.items()}
+def _at_speed(own: Features, speed: float) -> Features:
+    """What is known of a clip when it is played at another speed; of another speaker then."""
+    frames = max(1, round(len(own.pitch) / speed))
+    places = np.minimum(np.round(np.arange(frames) * speed).astype(int), len(own.pitch) - 1)
+    return replace(own, ends=own.ends / speed, pitch=own.pitch[places] * np.float32(speed))
 
 
-def _read_features(path: Path) -> dict[str, Features]:
-    if not path.exists():
-        return {}
-    with np.load(path) as file:
-        if str(file["front_end"]) != FRONT_END or "pitch" not in file:
-            return {}
-        ends = np.split(file["ends"], np.cumsum(file["counts"])[:-1])
-        pitch = np.split(file["pitch"].astype(np.float32), np.cumsum(file["frames"])[:-1])
-        columns = zip(file["ids"], ends, pitch, file["speakers"].astype(np.float32), file["gains"], strict=True)
-        return {str(name): Features(e, p, speaker, float(gain)) for name, e, p, speaker, gain in columns}
-
-
-def _write_features(path: Path, features: dict[str, Features]) -> None:
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            front_end=FRONT_END,
-            ids=list(features),
-            counts=[len(f.ends) for f in features.values()],
-            ends=np.concatenate([f.ends for f in features.values()]),
-            frames=[len(f.pitch) for f in features.values()],
-            pitch=np.concatenate([f.pitch for f in features.values()]).astype(np.float16),
-            speakers=np.stack([f.speaker for f in features.values()]).astype(np.float16),
-            gains=np.array([f.gain for f in features.values()]),
-        )
+def _example(row: Row, wave: np.ndarray, found: Features, speaker: torch.Tensor, audio: AudioConfig) -> Example:
+    """A clip's wave (samples,), as loud as all others, and what is known of it, in frames."""
+    ids = np.array(to_ids(found.text), dtype=np.int64)
+    mel = log_mel(wave * found.gain, audio)[0]
+    pitch = np.pad(found.pitch, (0, 4), mode="edge")[: mel.shape[1]]  # rounding may leave it a frame short
+    return Example(row.key, found.text, ids, mel, found.ends * audio.frames_per_second, speaker, pitch)
 
 
 # Training ---------------------------------------------------------------------------------------------------------
@@ -252,7 +173,7 @@ def pretrain(
         Where the base (``model.safetensors``, ``config.json``), ``log.jsonl`` and ``checkpoints/`` go.
     config : PretrainConfig
     features : str, Path or None
-        Where to keep what is slow to find out; ``features.npz`` in `out` unless given.
+        Folder where `prepare` keeps what it finds; ``features/`` in the corpus unless given.
     progress : callable or None
         Called with clips done and clips in all while the corpus is prepared.
 
@@ -264,12 +185,12 @@ def pretrain(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
-    path = Path(features or out / "features.npz")
-    examples = corpus_examples(corpus, path, AudioConfig(), config.speeds, progress)
+    examples = corpus_examples(corpus, features=features, speeds=config.speeds, transcriber=config.transcriber,
+                               workers=config.workers, progress=progress)  # fmt: skip
     training, held_out = _hold_out(examples, config)
     learner, spent = _start(PRESETS[config.preset], training, config, out / "checkpoints")
     began = time.monotonic() - spent
-    batches = learner.batches(training, seed=config.seed, workers=config.workers)
+    batches = learner.batches(training, seed=config.seed, workers=config.loaders)
     while (share := _share_spent(config, learner.step, time.monotonic() - began)) < 1:
         learned = learner.learn(_roughened_speakers(next(batches)), share)
         step, seconds = learner.step, time.monotonic() - began

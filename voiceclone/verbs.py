@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -128,7 +128,9 @@ def pretrain(options: argparse.Namespace) -> None:
         steps=options.steps,
         start=options.start,
         seed=options.seed,
+        transcriber=options.transcriber,
         workers=options.workers,
+        loaders=options.loaders,
     )
     learn = replace(
         config.learn,
@@ -137,8 +139,10 @@ def pretrain(options: argparse.Namespace) -> None:
         mixed_precision=fast_precision(choose_device()),
     )
     config = replace(config, learn=learn)
-    with _bar(unit=" steps", total=options.steps) as bar:
-        for step in steps(options.corpus, out=options.out, config=config):
+    with _bar(unit=" clips") as clips, _bar(unit=" steps", total=options.steps) as bar:
+        for step in steps(
+            options.corpus, out=options.out, config=config, features=options.features, progress=_shown_on(clips)
+        ):
             bar.update(step.step - bar.n)
             bar.set_postfix_str(f"{step.seconds / 60:.0f} of {options.minutes:.0f} minutes")
     print(f"base: {options.out}")
@@ -149,13 +153,8 @@ def prepare(options: argparse.Namespace) -> None:
     from .prepare import prepare as find
 
     with _bar(unit=" clips") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
         prepared = find(options.corpus, out=options.out, engine=options.engine, workers=options.workers,
-                        address=options.address, transcriber=options.transcriber, progress=show)  # fmt: skip
+                        address=options.address, transcriber=options.transcriber, progress=_shown_on(bar))  # fmt: skip
     for clip, problem in prepared.problems.items():
         print(f"{clip}: {problem}", file=sys.stderr)
     print(f"{prepared.made} clips worked on, {prepared.unchanged} unchanged, {len(prepared.problems)} cannot be used")
@@ -234,6 +233,16 @@ def _bar(**options: Any) -> Iterator[tqdm]:
 
     with tqdm(dynamic_ncols=True, mininterval=0.5 if sys.stderr.isatty() else 30.0, **options) as bar:
         yield bar
+
+
+def _shown_on(bar: tqdm) -> Callable[[int, int], None]:
+    """What is called with how many are done and how many there are."""
+
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
 
 
 def _run_notebooks(voice: Path, **options: Any) -> None:

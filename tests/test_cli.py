@@ -27,7 +27,7 @@ def test_every_verb_explains_itself_and_its_defaults(verb, capsys):
     assert left.value.code == 0
     assert getattr(verbs, verb).__doc__ in said
     assert "None" not in said
-    for default in {"train": ("small", "main", "1234"), "say": ("best", "hifigan"), "run": ("00", "07")}.get(
+    for default in {"train": ("small", "main", "1234"), "say": ("best", "auto"), "run": ("00", "07")}.get(
         verb, ()
     ):
         assert f"(default: {default})" in said

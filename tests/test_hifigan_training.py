@@ -14,8 +14,10 @@ from tiny import TINY
 
 from voiceclone import Voice
 from voiceclone.audio import AudioConfig, log_mel, save
-from voiceclone.errors import TrainingError, VoiceCloneError
+from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
+from voiceclone.export import export, import_zip
 from voiceclone.files import package_file
+from voiceclone.synthesize import Synthesizer
 from voiceclone.tacotron2 import Tacotron2
 from voiceclone.tacotron2.checkpoint import Checkpoint, save_checkpoint
 from voiceclone.vocoders import fitting, hifigan, load_vocoder, vocode
@@ -23,7 +25,8 @@ from voiceclone.vocoders.aligned import SILENCE, AlignedClip, aligned_clips, cut
 from voiceclone.vocoders.comparison import compare_vocoders
 from voiceclone.vocoders.fitting import Budget, choose_pieces
 from voiceclone.vocoders.hifigan_discriminators import Discriminators
-from voiceclone.vocoders.hifigan_training import TuneConfig, Tuner, tune, tuned_vocoder
+from voiceclone.vocoders.hifigan_training import TuneConfig, Tuner, tune
+from voiceclone.vocoders.tuned import tuned_vocoder
 from voiceclone.weights import read_weights
 
 HOP = AudioConfig().hop_length
@@ -275,6 +278,46 @@ def test_a_generator_is_tuned_and_spoken_with(fresh, start):
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     assert json.loads(lines[0])["mel_loss"] == pytest.approx(steps[0].learned.mel_loss)
     assert list(tune(fresh, settings(start))) == []  # the budget is spent
+
+
+def test_a_zip_gives_back_the_tuned_vocoder_and_the_voice_speaks_with_it(fresh, start, tmp_path):
+    list(tune(fresh, settings(start)))
+    archive = export(fresh)
+    shutil.move(fresh.runs_dir, tmp_path / "gone")  # nothing but the zip is left
+    rebuilt = import_zip(archive, root=tmp_path / "elsewhere")
+    there = Synthesizer.open(rebuilt)
+    assert there.vocoder.name == "hifigan_tuned"
+    mel = log_mel(buzz())[0]
+    tuned = load_vocoder("hifigan", tmp_path / "gone" / "main" / "vocoder" / "generator.pt")
+    np.testing.assert_array_equal(vocode(there.vocoder, mel), vocode(tuned, mel))
+    assert not np.array_equal(vocode(there.vocoder, mel), vocode(load_vocoder("hifigan", start), mel))
+    assert there.say("Yes.").wave.size
+    assert "tuned to this voice" in (rebuilt.path / "README.md").read_text()
+    assert list(tune(rebuilt, settings(start))) == []  # it knows that the budget was spent
+
+
+def test_tuning_goes_on_from_the_generator_of_a_zip(fresh, start, tmp_path):
+    list(tune(fresh, settings(start)))
+    before = read_weights(fresh.run_dir("main") / "vocoder" / "generator.pt")["generator"]
+    rebuilt = import_zip(export(fresh), root=tmp_path / "elsewhere")
+    list(tune(rebuilt, settings(start, steps=5, learning_rate=1e-12)))
+    after = read_weights(rebuilt.run_dir("main") / "vocoder" / "generator.pt")["generator"]
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_run_speaks_with_its_own_vocoder_where_it_has_one(fresh, start):
+    assert Synthesizer.open(fresh).vocoder.name == "hifigan"
+    with pytest.raises(CheckpointError, match="No vocoder was tuned to the run 'main'.*voiceclone tune"):
+        Synthesizer.open(fresh, vocoder="hifigan_tuned")
+    list(tune(fresh, settings(start, steps=1)))
+    own = Synthesizer.open(fresh).vocoder
+    assert own.name == Synthesizer.open(fresh, vocoder="hifigan_tuned").vocoder.name == "hifigan_tuned"
+    assert own.generator.conv_pre.out_channels != hifigan.load_hifigan().generator.conv_pre.out_channels  # the tiny one
+    assert Synthesizer.open(fresh, vocoder="hifigan").vocoder.name == "hifigan"
+    assert Synthesizer.open(fresh, vocoder=f"hifigan:{start}").vocoder.name == f"hifigan:{start}"
+    shutil.copytree(fresh.run_dir("main") / "checkpoints", fresh.run_dir("other") / "checkpoints")
+    assert Synthesizer.open(fresh, run="other").vocoder.name == "hifigan"  # which nothing was tuned to
 
 
 def test_going_on_gives_what_would_have_been(fresh, start, tmp_path):

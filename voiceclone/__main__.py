@@ -39,7 +39,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that there are."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        return action.help if action.default in (None, "") else super()._get_help_string(action)
 
 
 class _Parameter(argparse.Action):
@@ -131,8 +131,9 @@ def _train_options(added: argparse.ArgumentParser) -> None:
 def _speech_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--checkpoint", default="best", help="best, last or a file of the run's checkpoints")
-    added.add_argument("--vocoder", default="hifigan",
-                       help="hifigan or griffin_lim; with your own weights hifigan:FILE, waveglow:FILE")  # fmt: skip
+    added.add_argument("--vocoder", default="auto",
+                       help="hifigan_tuned, hifigan or griffin_lim; with your own weights hifigan:FILE, waveglow:FILE; "
+                       "auto: the one that was tuned to the voice where there is one, else hifigan")  # fmt: skip
 
 
 def _pretrain_options(added: argparse.ArgumentParser) -> None:

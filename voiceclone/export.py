@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from .errors import CheckpointError, VoiceCloneError, VoiceError
 from .files import atomic_path, atomic_write
 from .text import FRONT_END, FRONT_ENDS, LETTERS
+from .vocoders.tuned import FOLDER, GENERATOR, tuned_vocoder
 from .voice import Voice, folder_name
 from .webpage import latest_run, read_evaluation
 
@@ -50,8 +51,9 @@ def export(voice: Voice, *, format: str = "zip", run: str | None = None) -> Path
     voice : Voice
         Its consent must be recorded.
     format : str
-        ``"zip"``: takes, clips, tables, the best checkpoint and a model card, from which `import_zip` rebuilds the
-        voice. ``"fakeyou"``: a checkpoint of the `full` preset as NVIDIA/tacotron2 and FakeYou read it.
+        ``"zip"``: takes, clips, tables, the best checkpoint, the vocoder that was tuned to it and a model card, from
+        which `import_zip` rebuilds the voice. ``"fakeyou"``: a checkpoint of the `full` preset as NVIDIA/tacotron2
+        and FakeYou read it.
     run : str, optional
         The training run; by default the one that was trained last.
 
@@ -188,6 +190,7 @@ def model_card(voice: Voice, run: str, checkpoint: Checkpoint) -> str:
         f"- Language: {voice.language}",
         f"- Trained on: {len(usable)} clips, {checkpoint.step:,} steps (run `{run}`)",
         f"- Reads: {READS[checkpoint.front_end]}",
+        f"- Vocoder: HiFi-GAN, {'tuned to this voice' if tuned_vocoder(voice, run) else 'the universal one'}",
         f"- Consent: {voice.consent.who}, {voice.consent.when}",
         "",
         *(f"> {line}" for line in voice.consent.agreed.splitlines()),
@@ -233,9 +236,10 @@ def _contents(voice: Voice, run: str) -> Iterator[Path]:
     folder = voice.run_dir(run)
     tables = [voice.path / name for name in ("voice.json", "clips.csv", "metadata.csv")]
     sounds = [*sorted(voice.takes_dir.glob("[!.]*.wav")), *sorted(voice.clips_dir.glob("[!.]*.wav"))]
-    trained = [folder / name for name in ("config.json", "log.jsonl", "checkpoints/best.pt")]
+    trained = [folder / name for name in ("config.json", "split.json", "log.jsonl", "checkpoints/best.pt")]
+    tuned = [folder / FOLDER / name for name in ("config.json", "log.jsonl", GENERATOR)]
     measured = [voice.samples_dir / "evaluation.json"]
-    yield from (path for path in (*tables, *sounds, *trained, *measured) if path.exists())
+    yield from (path for path in (*tables, *sounds, *trained, *tuned, *measured) if path.exists())
 
 
 def _export_fakeyou(voice: Voice, run: str, checkpoint: Checkpoint) -> Path:

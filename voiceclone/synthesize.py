@@ -139,7 +139,7 @@ class Synthesizer:
         *,
         run: str | None = None,
         checkpoint: str = "best",
-        vocoder: str = "hifigan",
+        vocoder: str = "auto",
         device: str | None = None,
     ) -> Synthesizer:
         """Load what training made of a voice.
@@ -152,24 +152,25 @@ class Synthesizer:
         checkpoint : str
             ``"best"``, ``"last"``, or the name of a file in the run's ``checkpoints/``.
         vocoder : str
-            Any name that `voiceclone.vocoders.load_vocoder` knows.
+            ``"hifigan_tuned"``: the one that was tuned to this run; ``"auto"``: that one where there is one, else
+            HiFi-GAN's universal one; or any name that `voiceclone.vocoders.load_vocoder` knows.
         device : str or None
             ``"cpu"``, ``"cuda"``; None chooses.
 
         Raises
         ------
         CheckpointError
-            If the voice has not been trained yet, or there is no such checkpoint.
+            If the voice has not been trained yet, or there is no such checkpoint or no vocoder of its own.
         """
         from .tacotron2.checkpoint import load_checkpoint
-        from .vocoders import load_vocoder
+        from .vocoders.tuned import load_vocoder_of
 
         device = choose_device(device)
         path = find_checkpoint(voice, run, checkpoint)
         loaded = load_checkpoint(path)
         return cls(
             loaded.model,
-            load_vocoder(vocoder, device=device),
+            load_vocoder_of(path.parent.parent, vocoder, device=device),
             speaker=loaded.speaker,
             voice=voice,
             checkpoint=path,

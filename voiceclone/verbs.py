@@ -162,8 +162,9 @@ def prepare(options: argparse.Namespace) -> None:
 
 def tune(options: argparse.Namespace) -> None:
     """Fine-tune the vocoder HiFi-GAN to a trained voice."""
-    from .vocoders.hifigan_training import TuneConfig, tuned_vocoder
+    from .vocoders.hifigan_training import TuneConfig
     from .vocoders.hifigan_training import tune as steps
+    from .vocoders.tuned import tuned_vocoder
 
     config = TuneConfig(minutes=options.minutes, steps=options.steps, run=options.run, start=options.start,
                         resume=options.resume, seed=options.seed)  # fmt: skip

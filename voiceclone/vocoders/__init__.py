@@ -45,21 +45,23 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
         name, _, path = name.partition(":")
     if path is not None and is_elsewhere(path):
         path = fetch(path).path
-    if name == "hifigan":
-        from .hifigan import load_hifigan
+    if name == "griffin_lim":
+        if path is not None:
+            raise VoiceCloneError(f"griffin_lim has no weights to load from {path}. Leave it out, or use hifigan.")
+        from .griffin_lim import GriffinLim
 
-        return load_hifigan(path, device=device)
-    if name == "waveglow":
-        from .waveglow import load_waveglow
-
-        return load_waveglow(path, device=device)
-    if name != "griffin_lim":
+        return GriffinLim()
+    if name not in NAMES:
         raise VoiceCloneError(f"There is no vocoder {name!r}. Choose one of: {', '.join(NAMES)}.")
-    if path is not None:
-        raise VoiceCloneError(f"griffin_lim has no weights to load from {path}. Leave the path out, or use hifigan.")
-    from .griffin_lim import GriffinLim
+    if name == "hifigan":
+        from .hifigan import load_hifigan as load
+    else:
+        from .waveglow import load_waveglow as load
 
-    return GriffinLim()
+    vocoder = load(path, device=device)
+    if path is not None:
+        vocoder.name = f"{name}:{path}"
+    return vocoder
 
 
 def vocode(vocoder: Vocoder, mel: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -11,9 +11,9 @@ from ..device import choose_device
 from ..errors import VoiceCloneError
 from ..evaluate import SENTENCES, Measures, measure
 from ..speaker import embed, mean_embedding
-from . import load_vocoder
 from .aligned import aligned_clips, mel_error
-from .hifigan_training import divide, tuned_vocoder
+from .hifigan_training import divide
+from .tuned import TUNED, load_vocoder_of, tuned_vocoder
 
 if TYPE_CHECKING:
     from ..voice import Voice
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Compared:
     """What one vocoder makes of a voice."""
 
-    vocoder: str  # as `load_vocoder` calls it
+    vocoder: str  # what `load_vocoder_of` calls it
     mel_error: float  # nepers, of clips that nothing was learned from; of all where none is held out
     measures: Measures  # of sentences that were never trained on
 
@@ -51,7 +51,7 @@ def compare_vocoders(
     ----------
     voice : Voice
     vocoders : sequence of str
-        What `load_vocoder` calls them; the universal HiFi-GAN and the voice's own unless given.
+        What `load_vocoder_of` calls them; the universal HiFi-GAN and the run's own unless given.
     run, checkpoint, device
         As for `voiceclone.synthesize.Synthesizer.open`.
     sentences : sequence of str
@@ -69,8 +69,9 @@ def compare_vocoders(
     from ..synthesize import Synthesizer, find_checkpoint
 
     acoustic = find_checkpoint(voice, run, checkpoint)
-    own = tuned_vocoder(voice, acoustic.parent.parent.name)
-    vocoders = tuple(vocoders) or (("hifigan", own) if own else ())
+    folder = acoustic.parent.parent  # of the run
+    if not vocoders and tuned_vocoder(voice, folder.name):
+        vocoders = ("hifigan", TUNED)
     if not vocoders:
         raise VoiceCloneError(
             f"No vocoder was tuned to {voice.name} yet, so there is nothing to compare with the universal one. "
@@ -78,14 +79,12 @@ def compare_vocoders(
         )
     device = choose_device(device)
     clips = aligned_clips(voice, acoustic, device=device)
-    clips = divide(clips, acoustic.parent.parent)[1] or clips
+    clips = divide(clips, folder)[1] or clips
     speaker = mean_embedding([embed(*load(voice.clip_path(clip.id))) for clip in voice.usable()])
-    synthesizer = Synthesizer.open(
-        voice, run=acoustic.parent.parent.name, checkpoint=checkpoint, device=device
-    )
+    synthesizer = Synthesizer.open(voice, run=folder.name, checkpoint=checkpoint, vocoder=vocoders[0], device=device)
     rows = []
     for vocoder in vocoders:
-        synthesizer.vocoder = load_vocoder(vocoder, device=device)
+        synthesizer.vocoder = load_vocoder_of(folder, vocoder, device)
         said = []
         for sentence in sentences:  # the same seed, so the same spectrogram, for every vocoder
             said.append((sentence, synthesizer.say(sentence).wave, synthesizer.sample_rate))

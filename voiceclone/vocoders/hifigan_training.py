@@ -30,12 +30,11 @@ from .aligned import AlignedClip, aligned_clips, cut, whole_range
 from .fitting import Budget, Checkpoints, Log, check_finite, choose_pieces
 from .hifigan import Generator, authors_weights, build_trainable, read_generator
 from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
+from .tuned import FOLDER, GENERATOR
 
 if TYPE_CHECKING:
     from ..voice import Clip, Voice
 
-FOLDER = "vocoder"  # below a run's
-GENERATOR = "generator.pt"
 DEFAULT_MINUTES = 30.0
 
 
@@ -270,13 +269,6 @@ def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], 
     return [c for c in clips if c.id in split.training], [c for c in clips if c.id in split.validation]
 
 
-def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:
-    """What `load_vocoder` calls the generator that was fine-tuned to a voice; None where there is none."""
-    runs = [voice.run_dir(run)] if run else sorted(voice.runs_dir.glob("*"))
-    files = [path for folder in runs if (path := folder / FOLDER / GENERATOR).is_file()]
-    return f"hifigan:{max(files, key=lambda path: path.stat().st_mtime)}" if files else None
-
-
 def _finished(folder: Path, data: str, budget: Budget) -> bool:
     """Whether the budget was spent on this data; asks no model to be loaded."""
     try:
@@ -306,7 +298,7 @@ class _Tuning:
         torch.manual_seed(config.seed)
         narrower = config.narrower or (1 if device.startswith("cuda") else 4)
         discriminators = Discriminators(known["narrower"] if known else narrower)
-        weights = known["generator"] if known else read_generator(_here(config.start))
+        weights = known["generator"] if known else read_generator(self._start())
         generator = build_trainable(weights, config.start or "the generator")
         self.tuner = Tuner(generator, discriminators, config, clips=len(clips), device=device)
         self.first_step, self.seconds_before = 0, 0.0
@@ -319,6 +311,11 @@ class _Tuning:
             self.checkpoints.clear()
         self.log.cut(self.tuner.step)
         self.began = time.monotonic()
+
+    def _start(self) -> str | Path | None:
+        """The generator's file to begin with: its own where the checkpoints were lost, as they are in a zip."""
+        own = self.folder / GENERATOR
+        return own if self.config.resume and own.is_file() else _here(self.config.start)
 
     @property
     def seconds(self) -> float:

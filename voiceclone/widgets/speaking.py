@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import VoiceCloneError
+from ..vocoders.tuned import TUNED, tuned_vocoder
 from .panel import Markup, table
 from .players import image, player, sound
 from .views import LivePanel
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..synthesize import Synthesizer, Utterance
     from ..voice import Voice
 
-COMPARED_VOCODERS = ("griffin_lim", "hifigan")
+VOCODERS = ("griffin_lim", "hifigan", TUNED)
 MOST_OPEN = 2  # synthesizers kept in memory: enough to compare two
 MOST_REMEMBERED = 12  # utterances that can be heard again
 
@@ -72,10 +73,20 @@ def checkpoints(voice: Voice, *, run: str = "") -> tuple[tuple[str, str], ...]:
     return tuple((path.parent.parent.name, path.stem) for path in ordered)
 
 
+def vocoders(voice: Voice, run: str) -> tuple[str, ...]:
+    """Vocoders with which a run can speak without weights that the user has to name, the best last."""
+    return VOCODERS if tuned_vocoder(voice, run) else VOCODERS[:-1]
+
+
 def candidates(voice: Voice, *, run: str = "") -> tuple[Candidate, ...]:
-    """Everybody who can speak for a voice: each checkpoint with each vocoder that needs no weights of one's own."""
+    """Everybody who can speak for a voice: each checkpoint with each of its vocoders, the best first."""
     known = checkpoints(voice, run=run)
-    return tuple(Candidate(*checkpoint, vocoder) for vocoder in reversed(COMPARED_VOCODERS) for checkpoint in known)
+    return tuple(
+        Candidate(name, checkpoint, vocoder)
+        for vocoder in reversed(VOCODERS)
+        for name, checkpoint in known
+        if vocoder in vocoders(voice, name)
+    )
 
 
 def said(utterance: Utterance, *, label: str = "") -> Markup:
@@ -120,7 +131,7 @@ def compare_vocoders(voice: Voice, text: str, *, run: str, checkpoint: str, seed
     from ..synthesize import Synthesizer
 
     utterances = {}
-    for name in COMPARED_VOCODERS:
+    for name in vocoders(voice, run):
         synthesizer = Synthesizer.open(voice, run=run, checkpoint=checkpoint, vocoder=name)
         utterances[name] = synthesizer.say(text, seed=seed)
     return comparison(utterances)
@@ -175,22 +186,19 @@ class SpeakingBox(LivePanel):
         return {str(own.path): own} | known
 
     def state(self) -> dict[str, Any]:
-        from ..vocoders import NAMES
-
         now = candidate_of(self.synthesizer)
         voices = [
             [voice.name, path, [[f"{run}/{name}", f"{run}/{name}"] for run, name in checkpoints(voice)]]
             for path, voice in self._voices().items()
         ]
-        # WaveGlow needs weights that the user names with it: it is there when it is the one that speaks.
-        vocoders = dict.fromkeys((now.vocoder, *(name for name in NAMES if name != "waveglow")))
+        known = dict.fromkeys((now.vocoder, *reversed(vocoders(self.synthesizer.voice, now.run))))
         own = str(self.synthesizer.voice.path)
         checkpoint = f"{now.run}/{now.checkpoint}"
         chosen = {"voice": own, "checkpoint": checkpoint, "vocoder": now.vocoder, "takes": 3, "seed": 0}
         return {
             "text": self.first_text,
             "voices": voices,
-            "vocoders": [[name.replace("_", " "), name] for name in vocoders],
+            "vocoders": [[name.replace("_", " "), name] for name in known],
             "chosen": chosen,
             "remembered": MOST_REMEMBERED,
         }

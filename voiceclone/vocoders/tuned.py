@@ -1,0 +1,63 @@
+"""The vocoder that was tuned to a voice: where it lies in a run's folder, and who speaks if there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CheckpointError
+from . import Vocoder, load_vocoder
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..voice import Voice
+
+TUNED = "hifigan_tuned"  # what a run's own vocoder is called
+AUTO = "auto"  # the run's own where there is one, else HiFi-GAN's universal one
+FOLDER = "vocoder"  # below a run's
+GENERATOR = "generator.pt"
+
+
+def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:
+    """What `load_vocoder` calls the generator that was tuned to a voice; None where there is none.
+
+    Parameters
+    ----------
+    voice : Voice
+    run : str or None
+        Training run; None takes the one that was tuned last.
+    """
+    runs = [voice.run_dir(run)] if run else list(voice.runs_dir.glob("*"))
+    files = [path for folder in runs if (path := folder / FOLDER / GENERATOR).is_file()]
+    return f"hifigan:{max(files, key=lambda path: path.stat().st_mtime)}" if files else None
+
+
+def load_vocoder_of(run: Path, name: str = AUTO, device: str | torch.device = "cpu") -> Vocoder:
+    """Make the vocoder ready with which a run shall speak.
+
+    Parameters
+    ----------
+    run : Path
+        The run's folder.
+    name : str
+        `TUNED`, `AUTO`, or any that `load_vocoder` knows.
+    device : str or torch.device
+        Where to compute.
+
+    Raises
+    ------
+    CheckpointError
+        If no vocoder was tuned to the run, but that one is asked for.
+    """
+    own = run / FOLDER / GENERATOR
+    if name not in (TUNED, AUTO) or (name == AUTO and not own.is_file()):
+        return load_vocoder("hifigan" if name == AUTO else name, device=device)
+    if not own.is_file():
+        raise CheckpointError(
+            f"No vocoder was tuned to the run {run.name!r}: there is no {own}. "
+            "Tune one (python -m voiceclone tune VOICE), or speak with hifigan."
+        )
+    vocoder = load_vocoder("hifigan", own, device)
+    vocoder.name = TUNED
+    return vocoder

@@ -13,7 +13,6 @@ from tiny import QUICK, TINY
 
 from voiceclone.audio import AudioConfig
 from voiceclone.dataset import clip_example
-from voiceclone.device import choose_device, fast_precision
 from voiceclone.errors import TrainingError, VoiceCloneError
 from voiceclone.learn import LearnConfig, Learner, learn_config
 from voiceclone.pretrain import mel_statistics
@@ -264,22 +263,6 @@ def test_half_precision_still_ends_a_training_whose_loss_is_no_number():
     with pytest.raises(TrainingError, match="10 steps"):
         for _ in range(10):
             learner.learn(replace(batch, mels=batch.mels * float("nan")), 0.0)
-
-
-@pytest.mark.parametrize(
-    ("generation", "precision"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 1), "no")]
-)
-def test_a_gpu_computes_in_what_its_generation_is_fast_at(monkeypatch, generation, precision):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: generation)
-    assert fast_precision("cuda") == precision  # 7.5 is Colab's T4
-    assert learn_config("full", 25, based=True, device="cuda").mixed_precision == precision
-
-
-def test_accelerates_wish_for_the_processor_is_heard(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device() == "cuda"
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert choose_device() == "cpu"
 
 
 def test_batches_made_by_another_process_are_the_same():

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .errors import UnavailableError
 
 
 def choose_device(device: str | None = None) -> str:
     """Return `device` if it is there; without one, a GPU when there is one, else the CPU.
+
+    Parameters
+    ----------
+    device : str or None
+        ``"cpu"``, ``"cuda"``, or one of several GPUs: ``"cuda:1"``.
 
     Raises
     ------
@@ -20,10 +28,15 @@ def choose_device(device: str | None = None) -> str:
     if device is None:
         asked_for_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")  # `accelerate launch`
         return "cuda" if torch.cuda.is_available() and not asked_for_cpu else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UnavailableError(f"device={device!r} is not known. Use 'cpu', 'cuda', or one of several GPUs: 'cuda:1'.")
+    if device != "cpu" and not torch.cuda.is_available():
         raise UnavailableError(
             f"There is no GPU here for device={device!r}. Use device='cpu', or on Colab: Runtime > Change runtime type."
         )
+    _, _, number = device.partition(":")
+    if number and int(number) >= (count := torch.cuda.device_count()):
+        raise UnavailableError(f"There is no {device} here: the GPUs are cuda:0 to cuda:{count - 1}.")
     return device
 
 
@@ -36,9 +49,19 @@ def fast_precision(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        generation, _ = torch.cuda.get_device_capability()
+        generation, _ = torch.cuda.get_device_capability(device)
         return "bf16" if generation >= 8 else "fp16" if generation == 7 else "no"
     if not hasattr(torch.cpu, "get_capabilities"):  # torch before 2.9
         return "no"
     capabilities = torch.cpu.get_capabilities()
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
+
+
+@contextmanager
+def seeded(seed: int, device: str) -> Iterator[None]:
+    """Let a block draw the random numbers that follow from a seed; those drawn after it are as if it had not been."""
+    import torch
+
+    with torch.random.fork_rng([device] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield

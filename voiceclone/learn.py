@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -116,8 +115,7 @@ class Learner:
             share_batch_norms(model)
         on_gpu = self.device.type == "cuda"
         if on_gpu:
-            torch.set_float32_matmul_precision("high")  # TF32: 10 bits of mantissa are enough for gradients
-            torch.backends.cudnn.allow_tf32 = True
+            torch.set_float32_matmul_precision("high")  # TF32, as cuDNN has it: 10 bits of mantissa are enough here
         self.model = self.accelerator.prepare_model(model)
         self.optimiser = torch.optim.Adam(
             self.plain.parameters(),
@@ -128,7 +126,7 @@ class Learner:
         )
         # Gradients too small for fp16 are made larger, and so made smaller again before the step.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.mixed_precision == "fp16")
-        self.averaged = deepcopy(self.plain).requires_grad_(False).eval()
+        self.averaged = self.plain.copy()
         self.parts = config.accumulate  # of a batch, one after another, where memory does not suffice for it at once
         self.bad_steps = 0
         self.step = 0
@@ -203,21 +201,22 @@ class Learner:
             notes = self._halve(batch)
             losses = self._gradients(batch)
         self.scaler.unscale_(self.optimiser)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.plain.parameters(), self.config.grad_clip))
-        finite = bool(losses.isfinite().all())
-        skipped = not (math.isfinite(norm) and finite)
+        norm = torch.nn.utils.clip_grad_norm_(self.plain.parameters(), self.config.grad_clip)
+        *losses, norm = torch.cat((losses, norm.reshape(1))).tolist()  # one question, for which a GPU is waited for
+        finite = all(map(math.isfinite, losses))
+        skipped = not (finite and math.isfinite(norm))
         if skipped:
             self._restore(statistics)
         else:
             self.scaler.step(self.optimiser)
             self._average()
         # Gradients beyond fp16 are no fault of the loss: the scale is lowered until they fit.
-        overflow = finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        overflow = skipped and finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
         self.scaler.update()
         self.optimiser.zero_grad()
         self._count_bad(skipped and not overflow, rate)
         self.step += 1
-        return Learned(*losses.tolist(), norm, rate, skipped, notes)
+        return Learned(*losses, norm, rate, skipped, notes)
 
     def _gradients(self, batch: Batch) -> torch.Tensor | None:
         """Add up the gradients of a batch; its losses (5,), those of all processes' clips. None if out of memory.
@@ -250,9 +249,7 @@ class Learner:
             output = self.model(
                 batch.text, batch.text_lengths, self._roughened(batch), batch.mel_lengths, batch.speaker, batch.pitch
             )
-            return tacotron_loss(
-                self.plain, output, batch.mels, batch.attention, self.config.loss, batch.pitch
-            )
+        return tacotron_loss(self.plain, output, batch.mels, batch.attention, self.config.loss, batch.pitch)
 
     def agree(self, value: float) -> float:
         """What the main process says, which the others hear: clocks and previews are its alone."""
@@ -333,8 +330,8 @@ class Learner:
             "scaler": self.scaler.state_dict(),
             "parts": self.parts,
         }
-        if torch.cuda.is_available():
-            state["random_cuda"] = torch.cuda.get_rng_state_all()
+        if self.device.type == "cuda":
+            state["random_gpu"] = torch.cuda.get_rng_state(self.device)
         return state
 
     def load_state(self, state: dict[str, Any], averaged: Tacotron2) -> None:
@@ -348,8 +345,8 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
         self.parts = state.get("parts", self.parts)
         torch.set_rng_state(state["random"])
-        if "random_cuda" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if "random_gpu" in state and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_gpu"], self.device)
         self._differ_from_other_processes()
 
     def _differ_from_other_processes(self) -> None:
@@ -364,4 +361,6 @@ def _accelerator(device: str) -> Accelerator:
         # A notebook may change device between runs, which accelerate's shared state does not expect. Processes that
         # were launched together keep it, since it is how they know each other.
         AcceleratorState._reset_state(reset_partial_state=True)
+        if ":" in device:  # one of several GPUs, which accelerate leaves to torch
+            torch.cuda.set_device(device)
     return Accelerator(mixed_precision="no", cpu=device == "cpu")

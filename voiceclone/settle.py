@@ -9,11 +9,11 @@ makes up for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 
 import torch
 
 from .dataset import Example, collate
+from .device import seeded
 from .tacotron2 import Tacotron2
 from .tacotron2.layers import mask_from_lengths
 
@@ -45,7 +45,7 @@ def settle(
     examples : sequence of Example
         Clips of the voice, as lively as it is.
     """
-    model = deepcopy(learned).eval()
+    model = learned.copy()
     if base is not None:
         mixed = {
             name: torch.lerp(base[name].to(t), t, share) if t.is_floating_point() else t
@@ -70,8 +70,7 @@ def match_variance(model: Tacotron2, examples: Sequence[Example]) -> None:
     """
     device = model.mel_mean.device
     true, said = [], []
-    with torch.random.fork_rng():  # the prenet's dropout must not change what comes after
-        torch.manual_seed(0)
+    with seeded(0, str(device)):  # the prenet's dropout must not change what comes after
         for at in range(0, min(len(examples), COMPARED), TOGETHER):
             batch = collate(examples[at : min(at + TOGETHER, COMPARED)], model.config.n_frames_per_step).to(device)
             output = model(batch.text, batch.text_lengths, batch.mels, batch.mel_lengths, batch.speaker, batch.pitch)

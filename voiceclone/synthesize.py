@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .audio import AudioConfig
-from .device import choose_device
+from .device import choose_device, seeded
 from .errors import AudioError, CheckpointError, TextError, VoiceCloneError
 from .levels import TARGET_LUFS, loudness
 from .text import FRONT_END, LETTERS, split_sentences, symbol_names, to_ids
@@ -268,8 +268,7 @@ class Synthesizer:
         max_steps = round((2 + SECONDS_A_SYMBOL * len(ids)) / self.seconds_a_step)
         text = torch.tensor([ids] * takes, device=self.device)
         speaker = None if self.speaker is None else self.speaker.to(self.device).expand(takes, -1)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed, self.device):
             out = self.model.infer(
                 text,
                 torch.full((takes,), len(ids), device=self.device),

@@ -7,6 +7,7 @@ weights are the same and so are the results.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from .attention import Attention
 from .config import Tacotron2Config
-from .layers import as_multiplied, linear
+from .layers import linear
 
 
 class Prenet(nn.Module):
@@ -150,10 +151,20 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def pack(self) -> bool:
-        """Speak with `PackedWeights` from now on, if this is a machine that can; the weights must not change then."""
+        """Speak with `PackedWeights`, if this is a machine that can, until the model is trained or moved again."""
+        self.packed = None
         if PackedWeights.possible() and self.linear_projection.weight.device.type == "cpu":
             self.packed = PackedWeights(self.attention_rnn, self.decoder_rnn, self.prenet.layers[-1].out_features)
         return self.packed is not None
+
+    def train(self, mode: bool = True) -> Decoder:
+        """As of every module; packed weights would stay what they are while the others learn."""
+        self.packed = None if mode else self.packed
+        return super().train(mode)
+
+    def _apply(self, change: Callable, recurse: bool = True) -> Decoder:
+        self.packed = None  # of weights that are about to be moved
+        return super()._apply(change, recurse)
 
     def read(self, encoded: torch.Tensor, outside: torch.Tensor | None) -> Memory:
         """Prepare the encoder's output (batch, symbols, width) to be attended to."""
@@ -226,7 +237,8 @@ class Decoder(nn.Module):
         state = self.initial_state(encoded).attention
         read = [state.spoken]  # by each step from the one before
         driven = SumOverSteps.apply(driven, memory.recurrent, read)
-        memory = memory._replace(recurrent=as_multiplied(memory.recurrent.detach()))
+        # In the type that autocast multiplies in: cast once before the loop, not in each of its steps.
+        memory = memory._replace(recurrent=memory.recurrent.detach().to(driven.dtype))
         spoken, weights = [], []
         for step in driven:
             state = self._attend(state, step, memory, outside)
@@ -247,7 +259,9 @@ class Decoder(nn.Module):
         rnn = self.decoder_rnn
         zeros = spoken.new_zeros(1, spoken.shape[1], rnn.hidden_size)
         weights = [rnn.weight_ih, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh]
-        return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False)[0]
+        with warnings.catch_warnings():  # cuDNN has to copy a cell's weights side by side, which is soon done
+            warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+            return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False)[0]
 
     def step(
         self, state: DecoderState, frames: torch.Tensor, memory: Memory, outside: torch.Tensor | None = None

@@ -29,9 +29,3 @@ def mask_from_lengths(lengths: torch.Tensor, size: int | None = None) -> torch.T
     """(batch,) lengths to a (batch, size) mask that is True inside; `size` is the longest unless given."""
     size = int(lengths.max()) if size is None else size
     return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
-
-
-def as_multiplied(weight: torch.Tensor) -> torch.Tensor:
-    """A weight in the type that autocast multiplies in: cast once before a loop, not in each of its steps."""
-    device = weight.device.type
-    return weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else weight

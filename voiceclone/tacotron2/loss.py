@@ -115,7 +115,7 @@ def _gate_loss(output: TacotronOutput, n_frames_per_step: int, config: LossConfi
     loss = F.binary_cross_entropy_with_logits(
         output.gate.float(),
         ends.float(),
-        pos_weight=output.gate.new_tensor(config.gate_positive, dtype=torch.float32),
+        pos_weight=torch.full((), config.gate_positive, device=last.device),
         reduction="none",
     )
     return (loss * inside).sum() / inside.sum()

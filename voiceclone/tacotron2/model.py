@@ -5,6 +5,7 @@ Shen et al. 2018, "Natural TTS synthesis by conditioning WaveNet on mel spectrog
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from math import sqrt
 
@@ -14,13 +15,14 @@ from torch.nn import functional as F
 
 from ..errors import VoiceCloneError
 from .config import Tacotron2Config
-from .decoder import Decoder, Memory
+from .decoder import Decoder, StepOutput
 from .encoder import Encoder
 from .harmonics import Envelope, Harmonics, to_hertz
 from .layers import mask_from_lengths
 from .postnet import Postnet
 
 OUTSIDE_GATE = 1e3  # gate logit on padded frames: certainly over (NVIDIA's value)
+LOOK_EVERY = 16  # decoder steps of a GPU's speaking between two looks at whether it is over
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,12 @@ class Tacotron2(nn.Module):
             raise VoiceCloneError("This preset works on plain log-mels: normalise_mels is False in its config.")
         self.mel_mean.copy_(mean.unsqueeze(1))
         self.mel_deviation.copy_(deviation.unsqueeze(1))
+
+    def copy(self) -> Tacotron2:
+        """Another model of the same weights, to speak with: nothing will train it."""
+        other = deepcopy(self).requires_grad_(False).eval()
+        other.encoder.lstm.flatten_parameters()  # copied weights lie apart, which slows a GPU down
+        return other
 
     def encode(
         self, text: torch.Tensor, text_lengths: torch.Tensor, speaker: torch.Tensor | None
@@ -197,23 +205,7 @@ class Tacotron2(nn.Module):
             ``mel_lengths`` says where each sentence ended, ``stopped`` whether its gate ended it.
         """
         encoded = self.encode(text, text_lengths, speaker)
-        memory = self.decoder.read(encoded, ~mask_from_lengths(text_lengths, text.shape[1]))
-        state = self.decoder.initial_state(encoded)
-        frames = encoded.new_zeros(len(text), self.config.frame_size * self.config.n_frames_per_step)
-        over = torch.full_like(text_lengths, max_steps)  # the step that is each sentence's last
-        stopped = torch.zeros_like(text_lengths, dtype=torch.bool)
-        waited = torch.zeros_like(text_lengths)
-        outputs = []
-        while len(outputs) < max_steps and (over == max_steps).any():
-            outside = None if window is None else self._beyond(window, state.attention.weights, memory)
-            state, output = self.decoder.step(state, frames, memory, outside)
-            frames = output.frames
-            outputs.append(output)
-            fires = (torch.sigmoid(output.gate) > gate_threshold) & (over == max_steps)
-            waited = waited + (output.weights.argmax(1) == text_lengths - 1)
-            ends = fires if patience is None else fires | (waited >= patience)
-            stopped = stopped | fires
-            over = torch.where(ends & (over == max_steps), len(outputs), over)
+        outputs, over, stopped = self._steps(encoded, text_lengths, max_steps, gate_threshold, window, patience)
         said = self.decoder.ungroup(torch.stack([o.frames for o in outputs]))
         mel_lengths = over * self.config.n_frames_per_step
         inside = mask_from_lengths(mel_lengths, said.shape[2]).unsqueeze(1)
@@ -232,9 +224,51 @@ class Tacotron2(nn.Module):
             pitch,
         )
 
-    @staticmethod
-    def _beyond(window: AttentionWindow, weights: torch.Tensor, memory: Memory) -> torch.Tensor:
-        """(batch, symbols) mask, True outside the window around the symbol that the last step spoke."""
-        spoken = weights.argmax(1, keepdim=True)  # before the first step all weights are 0: symbol 0
-        places = torch.arange(weights.shape[1], device=weights.device)
-        return memory.outside | (places < spoken - window.back) | (places > spoken + window.ahead)
+    def _steps(
+        self,
+        encoded: torch.Tensor,
+        text_lengths: torch.Tensor,
+        max_steps: int,
+        gate_threshold: float,
+        window: AttentionWindow | None,
+        patience: int | None,
+        look_every: int | None = None,
+    ) -> tuple[list[StepOutput], torch.Tensor, torch.Tensor]:
+        """Take steps until all sentences are over, parameters as for `infer`.
+
+        Whether they are is looked at every `look_every` steps. A look is cheap on a CPU; a GPU must have done all that
+        it was told before it can answer, and then has nothing to do until it is told the next step.
+
+        Returns
+        -------
+        outputs : list of StepOutput
+            As many as the longest sentence has.
+        over : torch.Tensor, shape (batch,)
+            The step that is each sentence's last, counted from 1.
+        stopped : torch.Tensor, shape (batch,)
+            Whether that was the gate's doing.
+        """
+        look_every = look_every or (1 if encoded.device.type == "cpu" else LOOK_EVERY)
+        memory = self.decoder.read(encoded, ~mask_from_lengths(text_lengths, encoded.shape[1]))
+        places = torch.arange(encoded.shape[1], device=encoded.device)
+        state = self.decoder.initial_state(encoded)
+        frames = encoded.new_zeros(len(encoded), self.config.frame_size * self.config.n_frames_per_step)
+        over = torch.full_like(text_lengths, max_steps)
+        stopped = torch.zeros_like(text_lengths, dtype=torch.bool)
+        waited = torch.zeros_like(text_lengths)
+        outputs = []
+        while len(outputs) < max_steps and (len(outputs) % look_every or (over == max_steps).any()):
+            outside = None
+            if window is not None:
+                from_spoken = places - state.attention.weights.argmax(1, keepdim=True)  # at first all are 0: symbol 0
+                outside = memory.outside | (from_spoken < -window.back) | (from_spoken > window.ahead)
+            state, output = self.decoder.step(state, frames, memory, outside)
+            frames = output.frames
+            outputs.append(output)
+            speaking = over == max_steps
+            fires = (torch.sigmoid(output.gate) > gate_threshold) & speaking
+            waited = waited + (output.weights.argmax(1) == text_lengths - 1)
+            ends = fires if patience is None else fires | (waited >= patience)
+            stopped = stopped | fires
+            over = torch.where(ends & speaking, len(outputs), over)
+        return outputs[: int(over.max())], over, stopped

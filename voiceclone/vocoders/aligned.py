@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..audio import LOG_FLOOR, AudioConfig, load, log_mel
+from ..device import seeded
 
 if TYPE_CHECKING:
     from ..voice import Clip, Voice
@@ -64,8 +65,7 @@ def aligned_clips(
     loaded = load_checkpoint(checkpoint)
     model, speaker, audio = loaded.model.to(device).eval(), loaded.speaker, AudioConfig()
     clips = []
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
+    with seeded(seed, device), torch.inference_mode():
         for clip in voice.usable():
             wave, _ = load(voice.clip_path(clip.id), sample_rate=audio.sample_rate)
             ids = np.array(to_ids(clip.transcript, arpabet=loaded.front_end != LETTERS))

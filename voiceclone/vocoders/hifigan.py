@@ -2,7 +2,7 @@
 
 The sizes come from the weights. Three things differ from the usual way to write it, to be faster on a CPU, none of
 them in what comes out: the weight norm is multiplied out once at loading, sums and activations are done in place,
-and a wave is treated as an image one pixel high, because 2-d convolutions can have the channels last.
+and a wave is treated as an image one pixel high, because 2-d convolutions can have the channels last (on a CPU).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Generator(nn.Module):
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         """(batch, n_mels, frames) -> (batch, frames * hop_length) within [-1, 1]."""
-        x = mel.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # -> (batch, n_mels, 1, frames)
+        x = mel.unsqueeze(2).contiguous(memory_format=_layout(mel.device))  # -> (batch, n_mels, 1, frames)
         x = self.conv_pre(x)
         for level, up in enumerate(self.ups):
             x = up(F.leaky_relu_(x, SLOPE))
@@ -110,6 +110,16 @@ class Generator(nn.Module):
         return torch.tanh_(self.conv_post(F.leaky_relu_(x)))[:, 0, 0]  # (batch, 1, 1, samples) -> (batch, samples)
 
 
+def laid_out(generator: Generator, device: str | torch.device) -> Generator:
+    """The generator on a device, its weights in the order in which convolutions read them there."""
+    return generator.to(device, memory_format=_layout(torch.device(device)))
+
+
+def _layout(device: torch.device) -> torch.memory_format:
+    """Channels last on a CPU; on a GPU first, as cuDNN's convolutions of single precision usually have them."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
 class HifiGan(Vocoder):
     """A generator as a vocoder: frame t makes the samples from ``t * hop`` to ``(t + 1) * hop``."""
 
@@ -119,7 +129,7 @@ class HifiGan(Vocoder):
         self.audio = audio
         self.frame_delay = audio.hop_length // 2
         self.device = torch.device(device)
-        self.generator = generator.to(self.device, memory_format=torch.channels_last).eval()
+        self.generator = laid_out(generator, device).eval()
 
     @torch.inference_mode()
     def _speak(self, mel: torch.Tensor) -> torch.Tensor:
@@ -195,7 +205,7 @@ def build_trainable(weights: Weights, path: str | Path) -> Generator:
     known = {_renamed(name): value for name, value in weights.items()}
     apart = {name: value.unsqueeze(2) for name, value in known.items() if ".parametrizations." in name}
     generator.load_state_dict(apart, strict=False)  # the rest is there
-    return generator.to(memory_format=torch.channels_last)
+    return generator
 
 
 def authors_weights(generator: Generator) -> Weights:

@@ -28,7 +28,7 @@ from ..files import atomic_write, file_hash, text_hash
 from ..weights import write_weights
 from .aligned import AlignedClip, aligned_clips, cut, whole_range
 from .fitting import Budget, Checkpoints, Log, check_finite, choose_pieces
-from .hifigan import Generator, authors_weights, build_trainable, read_generator
+from .hifigan import Generator, authors_weights, build_trainable, laid_out, read_generator
 from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 from .tuned import FOLDER, GENERATOR
 
@@ -140,7 +140,7 @@ class Tuner:
     ) -> None:
         self.config, self.clips, self.device = config, clips, device
         self.batch_size = config.batch_size or (16 if device.startswith("cuda") else 2)
-        self.generator, self.discriminators = generator.to(device), discriminators.to(device)
+        self.generator, self.discriminators = laid_out(generator, device), discriminators.to(device)
         self.of_generator = torch.optim.AdamW(generator.parameters(), config.learning_rate, config.betas)
         self.of_judges = torch.optim.AdamW(discriminators.parameters(), config.discriminator_rate, config.betas)
         self.audio = whole_range(AudioConfig(n_mels=generator.conv_pre.in_channels))

@@ -20,6 +20,7 @@ from voiceclone.launch import config_from, launch_command, train_by
 from voiceclone.schedule import Exponential
 from voiceclone.tacotron2.checkpoint import newest_checkpoint
 from voiceclone.train import TrainConfig
+from voiceclone.widgets import TrainingView
 
 TESTS = Path(__file__).parent
 
@@ -109,3 +110,24 @@ def test_what_the_processes_said_before_they_failed_is_told(light):
     config = TrainConfig(steps=4, start="/nowhere/base", listener="", device="cpu", learn=many.STEADY)
     with pytest.raises(TrainingError, match="2 processes failed.*nowhere/base"):
         list(train_by(light, config, processes=2))
+
+
+# In a notebook ----------------------------------------------------------------------------------------------------
+
+
+def test_the_live_view_follows_two_processes_and_stops_them(light, monkeypatch):
+    config = TrainConfig(steps=1000, previews=500, start="scratch", listener="", device="cpu", learn=many.STEADY)
+    view, told = TrainingView(light, config, processes=2), []
+    monkeypatch.setattr(view, "tell", lambda kind, **content: told.append((kind, content)))
+    view.resume()
+    for _ in range(600):  # tenths of a second
+        if "alignment" in view.figures or not view.running:
+            break
+        view._thread.join(0.1)
+    assert view.condition == "training", view.problem
+    view.stop()
+    view._thread.join(60)
+    assert view.condition == "stopped" and view.last.step >= 2
+    assert {"curves", "alignment", "mels"} <= view.figures.keys()
+    assert [content["preview"]["text"] for kind, content in told if kind == "preview"][0] == "Go."
+    assert newest_checkpoint(view.run / "checkpoints")[1].step >= view.last.step  # nothing of it is lost

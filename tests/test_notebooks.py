@@ -137,7 +137,7 @@ SMALL = {
     "03_clean": {},
     "04_tag": {},
     "05_train": {"minutes": 0, "steps": 6, "previews": 1},
-    "06_listen": {"sentences": 1, "engine": "whisper", "text": "A short test."},
+    "06_listen": {"sentences": 1, "engine": "whisper", "text": "A short test.", "tune_minutes": 0.001},
     "07_share": {},
 }
 
@@ -198,6 +198,15 @@ def test_executed_notebooks_hold_sounds_and_figures_and_no_dead_widgets(executed
         assert not re.search(r"<\w+(\.\w+)* (object )?at 0x", shown), name
     assert "<audio" in json.dumps(books["06_listen"])
     assert "image/png" in json.dumps(books["03_clean"])
+
+
+def test_the_tuned_vocoder_is_heard_and_measured_beside_the_universal_one(executed):
+    voice, books = executed
+    assert (voice / "runs" / "main" / "vocoder" / "generator.pt").exists()
+    (cell,) = [cell for cell in books["06_listen"].cells if cell.id == "before-after"]
+    shown = cell.outputs[-1].data["text/html"]
+    assert shown.count("<audio") == 2 and "before: the universal one" in shown and "after: tuned to the voice" in shown
+    assert len(re.findall(r">\d\.\d{3}</td>", shown)) == 8  # four measures of each
 
 
 def test_executed_notebooks_warn_of_nothing(executed):

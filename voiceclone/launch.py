@@ -1,7 +1,8 @@
 """Training by several processes, one a GPU, from a notebook: the same steps come, whoever takes them.
 
-The processes are started by ``accelerate launch`` and not forked from the notebook's kernel, which may have used the
-GPU already. The first of them writes each step as a line of JSON; previews are read from where it has written them.
+The processes are started by ``accelerate launch``. Accelerate's ``notebook_launcher`` would fork them from the
+notebook's kernel, which fails once that has used the GPU, and would hand nothing back before its end. The first of
+them writes each step as a line of JSON; previews are read from where it has written them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from .speaking import SpeakingBox, compare_checkpoints, compare_vocoders, compar
 from .takes import TakePanel, take_picture
 from .training import TrainingView, heard_learning
 from .transcripts import TranscriptTable, differences
+from .tuning import before_and_after, tune_vocoder
 
 __all__ = [
     "BlindTest",
@@ -26,6 +27,7 @@ __all__ = [
     "TakePanel",
     "TrainingView",
     "TranscriptTable",
+    "before_and_after",
     "bullets",
     "compare_checkpoints",
     "compare_vocoders",
@@ -48,4 +50,5 @@ __all__ = [
     "side_by_side",
     "table",
     "take_picture",
+    "tune_vocoder",
 ]

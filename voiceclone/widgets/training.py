@@ -53,6 +53,8 @@ class TrainingView(LivePanel):
         With clips that are accepted and cleaned.
     config
         How to train it.
+    processes
+        That train together, see `voiceclone.launch.train_by`.
 
     >>> view = TrainingView(voice, TrainConfig(minutes=5))                           # doctest: +SKIP
     >>> view.train()                                                                 # doctest: +SKIP
@@ -60,9 +62,9 @@ class TrainingView(LivePanel):
 
     script = "training.js"
 
-    def __init__(self, voice: Voice, config: TrainConfig) -> None:
+    def __init__(self, voice: Voice, config: TrainConfig, *, processes: int = 1) -> None:
         super().__init__()
-        self.voice, self.config = voice, config
+        self.voice, self.config, self.processes = voice, config, processes
         self.condition = "new"
         self.problem = ""
         self.figures: dict[str, bytes] = {}  # PNG, by place: the newest of each
@@ -130,9 +132,9 @@ class TrainingView(LivePanel):
         self._thread.join(SAVING_SECONDS)
 
     def _records(self) -> Iterable[Step]:
-        from ..train import train
+        from ..launch import train_by
 
-        return train(self.voice, self.config)
+        return train_by(self.voice, self.config, processes=self.processes)
 
     def _work(self) -> None:
         """What the thread does."""

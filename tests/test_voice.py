@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 
@@ -204,6 +205,12 @@ def test_update_changes_its_rows_and_no_others(voice):
     ]
     with pytest.raises(VoiceError, match="no clip 0009; it has 0001, 0002, 0003"):
         voice.clip("0009")
+
+
+def test_threads_that_update_at_once_lose_no_row(voice):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: voice.update(Clip(f"{number:04d}")), range(1, 41)))
+    assert [clip.number for clip in voice.clips] == list(range(1, 41))
 
 
 def respell(voice, *, encoding="utf-8-sig", change=lambda rows: rows, **form):

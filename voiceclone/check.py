@@ -22,7 +22,6 @@ SLACK_SECONDS = 1.5  # for a pause of thought
 WARNINGS = frozenset({"rate"})  # problems that do not make a take unfit
 
 
-
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a take: what was found, what was expected, what to do."""

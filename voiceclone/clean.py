@@ -217,17 +217,29 @@ def clean(
     todo = [clip for clip in clips if clip.cleaned != keys[clip.id] or not voice.clip_path(clip.id).exists()]
     jobs = [(voice.take_path(clip), voice.clip_path(clip.id), config) for clip in todo]
     results = {clip.id: CleanResult(clip.id, "unchanged") for clip in clips}
-    rows: list[Clip] = []
+    done: list[tuple[Clip, str]] = []  # what was cleaned, and why it could not be; "" if it could
     try:
         for clip, (record, problem) in zip(todo, _mapped(jobs, workers), strict=True):
             results[clip.id] = CleanResult(clip.id, "failed" if problem else "cleaned", record, problem)
-            rows.append(_failed(clip, problem) if problem else replace(clip, cleaned=keys[clip.id]))
+            done.append((replace(clip, cleaned=keys[clip.id]), problem))
             if progress:
-                progress(len(clips) - len(todo) + len(rows), len(clips))
+                progress(len(clips) - len(todo) + len(done), len(clips))
     finally:  # whatever stops it, what is done need not be done again
-        if rows:
-            voice.update(*rows)
+        _enter(voice, done)
     return tuple(results.values())
+
+
+def _enter(voice: Voice, done: list[tuple[Clip, str]]) -> None:
+    """Note what was done in the rows as they are now: somebody may have corrected or recorded a clip meanwhile."""
+    rows = []
+    for clip, problem in done:
+        row = voice.clip(clip.id)
+        if (row.take, row.hash) != (clip.take, clip.hash):
+            voice.clip_path(clip.id).unlink(missing_ok=True)  # made of the take before
+        else:
+            rows.append(_failed(row, problem) if problem else replace(row, cleaned=clip.cleaned))
+    if rows:
+        voice.update(*rows)
 
 
 def _failed(clip: Clip, problem: str) -> Clip:
@@ -266,5 +278,3 @@ def _mapped(jobs: list, workers: int | None) -> Iterator[tuple[CleanRecord | Non
 
 def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-

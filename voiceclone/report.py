@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .audio import load
+from .check import SNR_DB
 from .levels import loudness, measure
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ FEW_CLIPS = 20  # below it a voice still trains, but held-out sentences fail aud
 FEW_SECONDS = 60.0
 LENGTH_SECONDS = (1.0, 12.0)  # shorter says too little, longer strains memory and attention
 LEVEL_SPREAD_LU = 2.0  # a difference that is heard when clips are played in a row
-SNR_DB = 20.0  # see voiceclone.check
 RATE_SPREAD = 1.6  # times the median speaking rate: faster or slower clips seldom say their text
 LEAST_PHONES = 2  # a sound heard once is learnt by accident only
 
@@ -40,20 +40,6 @@ class DatasetReport:
     def count(self) -> int:
         """Number of clips."""
         return len(self.ids)
-
-    def as_rows(self) -> list[dict[str, object]]:
-        """One row a clip, for a table."""
-        columns = (self.ids, self.lengths, self.levels, self.snr_db, self.speaking_rate)
-        return [
-            {
-                "id": clip_id,
-                "seconds": round(seconds, 2),
-                "LUFS": round(level, 1),
-                "SNR dB": round(snr, 1),
-                "phones/s": round(rate, 1),
-            }
-            for clip_id, seconds, level, snr, rate in zip(*columns, strict=True)
-        ]
 
     def as_dict(self) -> dict[str, object]:
         """The whole in a few figures, for a table."""

@@ -21,6 +21,7 @@ import csv
 import io
 import json
 import re
+import threading
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -297,8 +298,9 @@ class Voice:
         raise VoiceError(f"{self.name} has no clip {clip_id}; it has {', '.join(c.id for c in self.clips) or 'none'}.")
 
     def update(self, *clips: Clip) -> None:
-        """Put rows into ``clips.csv``, in place of those with the same id."""
-        self._write_clips({clip.id: clip for clip in (*self.clips, *clips)}.values())
+        """Put rows into ``clips.csv``, in place of those with the same id; threads take turns."""
+        with _UPDATING:
+            self._write_clips({clip.id: clip for clip in (*self.clips, *clips)}.values())
 
     def replace_clips(self, clips: Iterable[Clip]) -> None:
         """Write ``clips.csv`` anew, without reading the old one."""
@@ -336,6 +338,7 @@ class Voice:
         return self.metadata_path
 
 
+_UPDATING = threading.Lock()  # a panel's thread may enter a take while a cell enters what it has heard
 _REBUILD = "Mend it in a spreadsheet, or rebuild it from the tagged clips: voiceclone.tag.rebuild(voice)."
 
 

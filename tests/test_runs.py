@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from many import STEADY, a_voice, make_light
+from many import PLAIN, STEADY, a_voice, examples, make_light
 
 from voiceclone import colab, drive
 from voiceclone import train as training
@@ -123,6 +123,16 @@ def test_a_speaker_embedding_says_nothing_at_first_to_a_model_that_had_none(plai
 
 
 # TensorBoard ------------------------------------------------------------------------------------------------------
+
+
+def test_random_weights_that_nobody_asked_for_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "BASE", tmp_path)  # as where the package was installed without its base
+    monkeypatch.setitem(PRESETS, "full", PLAIN)
+    monkeypatch.setitem(PRESETS, "small", PLAIN)
+    for preset, advice in (("full", "nvidia-ljspeech"), ("small", str(tmp_path))):
+        _, based, (note,) = training._starting_model(TrainConfig(preset=preset), examples())
+        assert not based and "random weights" in note and advice in note
+    assert training._starting_model(TrainConfig(start="scratch"), examples())[2] == ()
 
 
 def test_tensorboard_reads_what_the_log_says(voice):

@@ -11,6 +11,7 @@ import pytest
 
 from voiceclone import ears
 from voiceclone.errors import AudioError, TextError, UnavailableError, VoiceCloneError, VoiceError
+from voiceclone.hub import hub_answers
 from voiceclone.prompts import PROMPTS
 from voiceclone.record import choose_take, import_takes
 from voiceclone.transcribe import (
@@ -127,7 +128,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 def test_without_the_hub_auto_says_so_and_listens_offline(monkeypatch):
-    monkeypatch.setattr(ears, "_hub_answers", lambda: False)
+    monkeypatch.setattr(ears, "hub_answers", lambda: False)
     with pytest.raises(UnavailableError, match="can't be reached"):
         load_transcriber("wav2vec2", "nobody/has-this-model")
     with pytest.warns(UserWarning, match="whisper instead of wav2vec2"):
@@ -143,7 +144,7 @@ def test_a_hub_that_never_answers_is_given_up_in_time(monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         begun = time.monotonic()
-        assert not ears._hub_answers(patience=0.3)
+        assert not hub_answers(patience=0.3)
         assert time.monotonic() - begun < 2
 
 

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from .errors import CheckpointError, UnavailableError, VoiceCloneError
 from .files import atomic_write, text_hash
+from .hub import hub_answers
 
 ATTEMPTS = 3  # in a row at one mirror that bring nothing, after which the next is tried
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -346,7 +347,7 @@ def _from_hub(place: str, expected: str) -> Fetched:
     if not found:
         raise VoiceCloneError(f"hf://{place} names no file of the hub: expected hf://owner/name/file.")
     repository, revision, file = found.groups()
-    here = not _hub_answers()  # its library would try for a minute; what it has kept it gives without asking
+    here = not hub_answers()  # its library would try for a minute; what it has kept it gives without asking
     try:
         file = file or _only_weights(HfApi().list_repo_files(repository, revision=revision), repository)
         path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=here))
@@ -370,16 +371,6 @@ def _from_hub(place: str, expected: str) -> Fetched:
             "or correct what is expected."
         )
     return Fetched(path)
-
-
-def _hub_answers() -> bool:
-    import requests
-    from huggingface_hub import constants
-
-    try:
-        return not constants.HF_HUB_OFFLINE and bool(requests.head(constants.ENDPOINT, timeout=TIMEOUT[0]).status_code)
-    except requests.RequestException:
-        return False
 
 
 def _hub_is_away(place: str, error: Exception) -> UnavailableError:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import urllib.error
-import urllib.request
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,6 +14,7 @@ from .audio import resample
 from .device import choose_device
 from .errors import UnavailableError, VoiceCloneError
 from .files import package_file
+from .hub import hub_answers
 
 ENGINES = ("auto", "wav2vec2", "whisper")
 SAMPLE_RATE = 16000  # Hz, what both engines listen at
@@ -30,7 +28,6 @@ WHISPER_FILE = (
     "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
 )
 WHISPER_REPOSITORY = "Systran/faster-whisper-{size}"  # on the hub, of the other sizes
-HUB_PATIENCE = 3.0  # s until the hub counts as out of reach
 
 
 @dataclass(frozen=True)
@@ -191,34 +188,9 @@ def _from_hub(load_model: Callable, model: str) -> object:
 
 
 def _fetched(load_model: Callable, model: str) -> object:
-    if not _hub_answers():
+    if not hub_answers():
         raise UnavailableError(
             f"the model {model!r} is not on this machine and the Hugging Face hub can't be reached. "
             "Use engine='whisper', which needs no network, or give the folder of a model."
         )
     return load_model(model, local=False)
-
-
-def _hub_answers(patience: float = HUB_PATIENCE) -> bool:
-    """Whether the hub says anything within some seconds; a slow name server counts too, so a thread is asked."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    answers: list[bool] = []
-
-    def ask() -> None:
-        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=patience).close()
-        except urllib.error.HTTPError:
-            answers.append(True)  # a refusal is an answer
-        except (OSError, ValueError):
-            return
-        else:
-            answers.append(True)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(patience)
-    return bool(answers)

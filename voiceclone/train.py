@@ -315,13 +315,13 @@ def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[T
     from .pretrain import mel_statistics
 
     start = config.start
-    if start is None:
-        start = str(BASE) if config.preset == "small" and (BASE / "config.json").exists() else "scratch"
-    if start == "scratch":
+    if start is None and config.preset == "small" and (BASE / "config.json").exists():
+        start = str(BASE)
+    if start in (None, "scratch"):
         model = Tacotron2(config.sizes)
         if model.config.normalise_mels:
             model.set_mel_statistics(*mel_statistics(examples))
-        return model, False, ()
+        return model, False, () if start else (_random_start(config.preset),)
     try:
         started = warm_start(start, config.sizes)
     except CheckpointError:
@@ -329,6 +329,15 @@ def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[T
             raise
         return _with_speaker(start, config.sizes)
     return started.model, True, started.notes
+
+
+def _random_start(preset: str) -> str:
+    """What to say where nobody has asked for random weights."""
+    known = {"small": f"a base, which belongs in {BASE}", "full": "a checkpoint, for example start='nvidia-ljspeech'"}
+    return (
+        "This training begins with random weights, so that a voice of few clips will hardly be understood. Begin with "
+        f"{known[preset]}."
+    )
 
 
 def _with_speaker(start: str, sizes: Tacotron2Config) -> tuple[Tacotron2, bool, tuple[str, ...]]:

@@ -20,7 +20,7 @@ def machine(folder: str | Path = ".") -> Markup:
         ("Python", f"{platform.python_version()} on {platform.system()}"),
         ("processor", f"{os.cpu_count()} cores"),
         ("GPU", _gpu()),
-        ("microphone of this Python", ", ".join(microphones()) or "none: bring sound files, that works everywhere"),
+        ("microphone of this machine", ", ".join(microphones()) or "none: notebook 01 records through the browser"),
         ("free space for the voice", f"{free:.0f} GB at {existing}"),
     ]
     return table(rows)

@@ -14,6 +14,7 @@ from many import PLAIN, STEADY, a_voice, examples, make_light
 from voiceclone import colab, drive
 from voiceclone import train as training
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
+from voiceclone.export import export, import_checkpoint, import_zip
 from voiceclone.schedule import FAKEYOU, Exponential
 from voiceclone.tacotron2 import PRESETS, Tacotron2, Tacotron2Config, save_nvidia
 from voiceclone.tacotron2.checkpoint import load_checkpoint
@@ -47,6 +48,10 @@ def log(voice, run="main"):
 
 def checkpoints(voice, run="main"):
     return sorted(path.name for path in (voice.run_dir(run) / "checkpoints").iterdir())
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # What may be chosen -----------------------------------------------------------------------------------------------
@@ -122,6 +127,56 @@ def test_a_speaker_embedding_says_nothing_at_first_to_a_model_that_had_none(plai
         assert torch.equal(spoken, known.encode(text, lengths, None))
 
 
+# Nothing is lost --------------------------------------------------------------------------------------------------
+
+
+def assert_refused_and_whole(voice, chosen):
+    before = everything(voice.runs_dir)
+    for resume in (True, False):
+        with pytest.raises(TrainingError, match=r"best.pt holds a voice.*run='more'.*start=") as refused:
+            next(train(voice, replace(chosen, resume=resume)))
+        assert everything(voice.runs_dir) == before
+    return str(refused.value).rpartition("start=")[2].strip("'.")
+
+
+def test_an_imported_voice_is_not_trained_over_but_begun_with(voice, plain, tmp_path):
+    torch.manual_seed(0)
+    import_checkpoint(voice, save_nvidia(Tacotron2(plain), tmp_path / "theirs", iteration=9), run="theirs")
+    chosen = config(preset="full", run="theirs", steps=1, previews=1)
+    start = assert_refused_and_whole(voice, chosen)
+    still = replace(STEADY, learning_rate=1e-12)
+    list(train(voice, replace(chosen, run="more", start=start, learn=still)))  # what it said
+    ours, theirs = (load_checkpoint(voice.run_dir(run) / "checkpoints" / "best.pt") for run in ("more", "theirs"))
+    for (name, weight), known in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):
+        torch.testing.assert_close(weight, known, atol=1e-4, rtol=0, msg=name)
+
+
+def test_a_voice_out_of_a_zip_is_not_trained_over_either(voice, tmp_path):
+    list(train(voice, config()))
+    rebuilt = import_zip(export(voice), root=tmp_path / "elsewhere")
+    assert list(train(rebuilt, config())) == []  # its time is spent, as it was
+    start = assert_refused_and_whole(rebuilt, config(steps=6))
+    assert [step.step for step in train(rebuilt, config(steps=2, run="more", start=start))] == [1, 2]
+
+
+def test_the_best_outlives_the_checkpoints_beside_it(voice):
+    list(train(voice, config()))
+    for path in (voice.run_dir("main") / "checkpoints").glob("step-*.pt"):
+        path.write_bytes(path.read_bytes()[:-3000])
+    before = everything(voice.run_dir("main"))
+    with pytest.raises(TrainingError, match="no whole checkpoint"):
+        list(train(voice, config(steps=6)))
+    assert everything(voice.run_dir("main")) == before
+    assert [step.step for step in train(voice, config(steps=2, resume=False))] == [1, 2]  # who asks for it begins anew
+
+
+def test_a_best_checkpoint_that_is_gone_is_made_again(voice):
+    list(train(voice, config()))
+    (voice.run_dir("main") / "checkpoints" / "best.pt").unlink()
+    list(train(voice, config(steps=6)))
+    assert load_checkpoint(voice.run_dir("main") / "checkpoints" / "best.pt").step > 4
+
+
 # TensorBoard ------------------------------------------------------------------------------------------------------
 
 
@@ -172,10 +227,6 @@ def on_drive(voice, monkeypatch, tmp_path):
     monkeypatch.setattr(drive, "FIRST_WAIT", 0.01)
     monkeypatch.setattr(drive, "LONGEST_WAIT", 0.05)
     return tmp_path / "machine" / "Light" / "runs" / "main"
-
-
-def everything(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_on_a_drive_outlives_the_machine(voice, on_drive):

@@ -18,8 +18,9 @@ import pytest
 
 from voiceclone import Voice, VoiceCloneError
 from voiceclone.audio import save
+from voiceclone.log import Log
 from voiceclone.suite import run, series
-from voiceclone.webpage import latest_run, read_log, write_report
+from voiceclone.webpage import latest_run, write_report
 
 
 def write_notebook(folder, name, parameters, *cells):
@@ -273,4 +274,4 @@ def test_report_lists_every_clip_with_its_sound(sample_voice, tmp_path):
 
 def test_a_log_that_a_crash_cut_short_is_read_up_to_there(trained):
     assert latest_run(trained) == "main"
-    assert [row["step"] for row in read_log(trained.run_dir("main") / "log.jsonl")] == [1, 2]
+    assert [row["step"] for row in Log(trained.run_dir("main") / "log.jsonl").read()] == [1, 2]

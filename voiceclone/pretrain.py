@@ -22,6 +22,7 @@ from .device import choose_device
 from .errors import TrainingError
 from .files import atomic_write
 from .learn import LearnConfig, Learned, Learner
+from .log import Log
 from .prepare import Features, Row, prepare, read_corpus
 from .speaker import embed, mean_embedding
 from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
@@ -189,6 +190,8 @@ def pretrain(
                                workers=config.workers, progress=progress)  # fmt: skip
     training, held_out = _hold_out(examples, config)
     learner, spent = _start(PRESETS[config.preset], training, config, out / "checkpoints")
+    log = Log(out / "log.jsonl")
+    log.cut(learner.step)
     began = time.monotonic() - spent
     batches = learner.batches(training, seed=config.seed, workers=config.loaders)
     while (share := _share_spent(config, learner.step, time.monotonic() - began)) < 1:
@@ -199,8 +202,7 @@ def pretrain(
             _save(learner, out, seconds)
         if step % config.log_every == 0 or validation:
             record = PretrainStep(step, seconds, learned, validation)
-            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(record.as_dict()) + "\n")
+            log.append(record.as_dict())
             yield record
     _save(learner, out, time.monotonic() - began)
     with atomic_write(out / "training.json", "w") as file:

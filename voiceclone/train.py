@@ -91,7 +91,8 @@ def train(
     Raises
     ------
     TrainingError
-        If there is nothing to learn from, the run was begun with another preset, or the loss stays infinite.
+        If there is nothing to learn from, the run was begun with another preset or holds a voice that was not trained
+        here, or the loss stays infinite.
     CheckpointError
         If what to start from cannot be read.
     """
@@ -132,6 +133,7 @@ class _Training:
         self.device = choose_device(config.device)
         self.main = is_main(self.device)
         self.run = Run(voice.run_dir(config.run))
+        self.run.check_nothing_is_lost()
         if self.main and config.resume:
             self.run.fetch()
         wait_for_main(self.device)
@@ -150,6 +152,8 @@ class _Training:
         """Load what to start from, or where the run was."""
         config = self.config
         newest = self.run.newest() if config.resume else None
+        if config.resume and not newest:
+            self.run.check_nothing_is_lost(torn=True)
         if newest:
             # Clips that have changed are learned with what is known; the same clips go on as they began.
             model, known = newest[1].model, newest[1].training
@@ -170,7 +174,7 @@ class _Training:
             self.learner.load_state(known["learner"], newest[1].model)
             if known["data"] == self.data:
                 self.seconds_before, self.first_step = known["seconds"], known["first_step"]
-                self.best = known["best"]
+                self.best = known["best"] if self.run.has_best else self.best
             else:  # the clips have changed since: the model is kept, the budget begins anew
                 self.first_step = self.learner.step
         self.began = time.monotonic()

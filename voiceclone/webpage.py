@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .files import atomic_write
+from .log import Log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,17 +96,6 @@ def read_evaluation(voice: Voice) -> Any:
     )
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a run's log; a last line that a crash cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
 # Sections of the page; each gives the template's variables ----------------------------------------------------------
 
 
@@ -150,7 +140,7 @@ def _training(voice: Voice, run: str | None) -> dict[str, Any]:
     from . import plots
 
     run = run or latest_run(voice)
-    steps = read_log(voice.run_dir(run) / "log.jsonl") if run else []
+    steps = Log(voice.run_dir(run) / "log.jsonl").read() if run else []
     if not steps:
         return {"run": None}
     found: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import TrainingError, VoiceCloneError
-from ..files import atomic_write
 from ..weights import newest_whole, write_weights
 
 
@@ -62,27 +60,6 @@ class Checkpoints:
         for path in self.folder.glob("step-*.pt"):
             if path != keep:
                 path.unlink()
-
-
-class Log:
-    """A file of one JSON record a step."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Add a step."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def cut(self, step: int) -> None:
-        """Drop what is said of later steps than this: they will be taken again."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            with atomic_write(self.path, "w") as file:
-                file.writelines(kept)
 
 
 def choose_pieces(lengths: Sequence[int], piece: int, count: int, *, seed: int, step: int) -> list[tuple[int, int]]:

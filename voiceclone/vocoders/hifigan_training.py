@@ -25,9 +25,10 @@ from ..audio import AudioConfig, log_mel
 from ..device import choose_device
 from ..errors import TrainingError, VoiceCloneError
 from ..files import atomic_write, file_hash, text_hash
+from ..log import Log
 from ..weights import write_weights
 from .aligned import AlignedClip, aligned_clips, cut, whole_range
-from .fitting import Budget, Checkpoints, Log, check_finite, choose_pieces
+from .fitting import Budget, Checkpoints, check_finite, choose_pieces
 from .hifigan import Generator, authors_weights, build_trainable, laid_out, read_generator
 from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 from .tuned import FOLDER, GENERATOR

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..log import Log
 from .panel import Markup, bullets
 from .players import picture, player
 
@@ -53,11 +54,8 @@ class Following:
     """
 
     def __init__(self, shown: Shown, run: Path) -> None:
-        from ..webpage import read_log
-
         self.shown = shown
-        log = run / "log.jsonl"
-        self.earlier: list[dict[str, Any]] = read_log(log) if log.exists() else []  # rows of other sessions
+        self.earlier = Log(run / "log.jsonl").read()  # rows of other sessions
         self.steps: list[Step] = []
         self._drawn = {"line": 0.0, "curves": 0.0}  # when each was last drawn, s
 

@@ -10,9 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from many import examples
+from tiny import TINY
 
+from voiceclone.audio import load, save
 from voiceclone.errors import CheckpointError, TextError, VoiceCloneError
 from voiceclone.levels import TARGET_LUFS, loudness
+from voiceclone.listen import Listener
 from voiceclone.synthesize import (
     PAUSE_SECONDS,
     PEAK,
@@ -20,6 +24,7 @@ from voiceclone.synthesize import (
     alignment_problems,
     find_checkpoint,
 )
+from voiceclone.tacotron2 import Tacotron2
 from voiceclone.tacotron2.checkpoint import Checkpoint, load_base, save_checkpoint
 from voiceclone.text import to_ids
 from voiceclone.train import BASE
@@ -82,7 +87,6 @@ def test_a_text_that_was_not_finished_is_found():
 @pytest.fixture(scope="module")
 def trained(sample_voice, tmp_path_factory):
     """A copy of the sample voice with a run whose best checkpoint is the base as it is."""
-    from voiceclone.audio import load
     from voiceclone.speaker import embed, mean_embedding
 
     voice = Voice.open(shutil.copytree(sample_voice.path, tmp_path_factory.mktemp("trained") / "Sample"))
@@ -181,6 +185,24 @@ def without_gate(synthesizer):
     model = copy.deepcopy(synthesizer.model)
     torch.nn.init.constant_(model.decoder.gate_layer.bias, -100.0)
     return Synthesizer(model, synthesizer.vocoder, speaker=synthesizer.speaker)
+
+
+@pytest.mark.parametrize("frames", [1, 3])  # a step: of one frame no sound can be made
+def test_a_gate_that_fires_at_once_is_said_and_what_is_said_can_be_saved(synthesizer, tmp_path, frames):
+    torch.manual_seed(0)
+    model = Tacotron2(replace(TINY, n_frames_per_step=frames))
+    torch.nn.init.constant_(model.decoder.gate_layer.bias, 100.0)
+    silent = Synthesizer(model, synthesizer.vocoder, speaker=synthesizer.speaker)
+    for text in ("I.", "Good morning. How are you?"):
+        said = silent.say(text, listener="whisper")
+        assert not said.ok and said.stopped and 0 < said.duration < 0.5
+        assert all(np.isfinite(said.wave)) and said.mel.shape[1] > 0
+        assert any("nothing was said: the gate fired at once" in problem for problem in said.problems)
+        save(tmp_path / "said.wav", said.wave, said.sample_rate)
+        assert len(load(tmp_path / "said.wav", sample_rate=None)[0]) == len(said.wave)
+    judged = Listener("whisper", "griffin_lim", synthesizer.speaker, "cpu").judge(model, 1, {}, examples(1)[0], 0)
+    judged.preview.save(tmp_path)  # as training does
+    assert judged.measures["word_error_rate"] == 1 and np.isfinite(judged.worth)
 
 
 def test_a_gate_that_never_fires_is_said(without_gate, monkeypatch):

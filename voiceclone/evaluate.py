@@ -10,7 +10,7 @@ import numpy as np
 
 from .audio import load, resample
 from .errors import VoiceCloneError, VoiceError
-from .speaker import embed, likeness, mean_embedding
+from .speaker import embed, likeness, likeness_to, mean_embedding
 from .transcribe import load_transcriber, word_error_rate, words
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def evaluate(
     rows, spent, spoken = [], 0.0, 0.0
     for text in sentences:
         said = synthesizer.say(text)
-        alike = _likeness_to(own, said.wave, said.sample_rate)
+        alike = likeness_to(own, said.wave, said.sample_rate)
         rows.append(_row(listener, text, said.wave, said.sample_rate, alike, said.problems))
         spent, spoken = spent + said.seconds_spent, spoken + said.duration
         if progress:
@@ -191,12 +191,7 @@ def measure(
         Who listens.
     """
     listener = load_transcriber(engine)
-    return _measures([_row(listener, text, w, rate, _likeness_to(speaker, w, rate)) for text, w, rate in recordings])
-
-
-def _likeness_to(speaker: np.ndarray, wave: np.ndarray, sample_rate: int) -> float:
-    """Of a wave to an embedding; silence is like nobody."""
-    return likeness(embed(wave, sample_rate), speaker) if np.any(wave) else 0.0
+    return _measures([_row(listener, text, w, rate, likeness_to(speaker, w, rate)) for text, w, rate in recordings])
 
 
 def _natural_clips(voice: Voice, sentences: Sequence[str]) -> list[Clip]:

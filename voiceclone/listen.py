@@ -101,10 +101,10 @@ class Listener:
 
             measures["word_error_rate"] = word_error_rate(list(PREVIEW_SENTENCES), heard)
         if self.speaker is not None:
-            from .speaker import embed, likeness
+            from .speaker import likeness_to
 
             own = self.speaker.numpy()
-            measures["likeness"] = float(np.mean([likeness(embed(u.wave, u.sample_rate), own) for u in spoken]))
+            measures["likeness"] = float(np.mean([likeness_to(own, u.wave, u.sample_rate) for u in spoken]))
         worth = (
             measures.get("word_error_rate", 0.0)
             + problems / len(spoken)

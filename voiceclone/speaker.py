@@ -97,6 +97,11 @@ def likeness(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
+def likeness_to(speaker: np.ndarray, wave: np.ndarray, sample_rate: int) -> float:
+    """Likeness of the voice in a wave (samples,) to an embedding (256,); silence is like nobody."""
+    return likeness(embed(wave, sample_rate), speaker) if np.any(wave) else 0.0
+
+
 def mean_embedding(embeddings: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """Mean of (count, 256) embeddings, of length 1 again: one voice heard in several clips.
 

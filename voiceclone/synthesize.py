@@ -40,7 +40,7 @@ class Utterance:
     """What was said, and how it went."""
 
     text: str
-    wave: np.ndarray  # (samples,) float32, with the watermark that says it is synthetic
+    wave: np.ndarray  # (samples,) float32, one at least, with the watermark that says it is synthetic
     sample_rate: int  # Hz
     mel: np.ndarray  # (n_mels, frames) log-mel
     alignment: np.ndarray  # (decoder steps, symbols) attention weights
@@ -282,6 +282,8 @@ class Synthesizer:
             steps = frames // self.model.config.n_frames_per_step
             alignment = out.alignment[take, :steps].cpu().numpy()
             problems = alignment_problems(alignment, symbols, self.seconds_a_step)
+            if steps == 1:
+                problems += ("nothing was said: the gate fired at once",)
             if steps >= max_steps:
                 problems += (f"the gate never fired: it was cut after {steps * self.seconds_a_step:.1f} s",)
             mel = out.mel_postnet[take, :, :frames].cpu().numpy()
@@ -298,17 +300,19 @@ class Synthesizer:
         return [word_error_rate(sentence, text) for text in heard]
 
     def _sound(self, attempt: Attempt) -> np.ndarray:
-        """(samples,) with the watermark, as loud as the clips."""
+        """(samples,) with the watermark, as loud as the clips; a moment of silence where nothing is said."""
         from .vocoders import vocode
         from .watermark import mark
 
+        if attempt.mel.shape[1] == 1:  # sound lies between the centres of two frames
+            return np.zeros(self.audio.hop_length, dtype=np.float32)
         return self._level(mark(vocode(self.vocoder, attempt.mel), self.sample_rate))
 
     def _level(self, wave: np.ndarray) -> np.ndarray:
         """As loud as the clips, and no sample beyond full scale."""
         with suppress(AudioError):  # too short or too quiet to have a loudness: left as it is
             wave = wave * 10 ** ((TARGET_LUFS - loudness(wave, self.sample_rate)) / 20)
-        peak = float(np.abs(wave).max(initial=0.0))  # nothing is said where the gate fires at once
+        peak = float(np.abs(wave).max())
         return (wave * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
 
 

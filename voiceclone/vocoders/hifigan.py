@@ -2,7 +2,8 @@
 
 The sizes come from the weights. Three things differ from the usual way to write it, to be faster on a CPU, none of
 them in what comes out: the weight norm is multiplied out once at loading, sums and activations are done in place,
-and a wave is treated as an image one pixel high, because 2-d convolutions can have the channels last (on a CPU).
+and a wave is treated as an image one pixel high, because 2-d convolutions can have the channels last (on a CPU). To
+speak on a CPU, `hifigan_tiled` goes further.
 """
 
 from __future__ import annotations
@@ -65,9 +66,14 @@ class ResidualBlock(nn.Module):
         self.convs1 = nn.ModuleList(_conv(channels, channels, kernel, dilation) for dilation in DILATIONS)
         self.convs2 = nn.ModuleList(_conv(channels, channels, kernel) for _ in DILATIONS)
 
+    @property
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The first and the second convolution of each pair."""
+        return list(zip(self.convs1, self.convs2, strict=True))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(batch, channels, 1, time) -> the same; `x` itself is not changed."""
-        for first, second in zip(self.convs1, self.convs2, strict=True):
+        for first, second in self.pairs:
             change = F.leaky_relu_(first(F.leaky_relu(x, SLOPE)), SLOPE)
             x = second(change).add_(x)
         return x
@@ -126,10 +132,13 @@ class HifiGan(Vocoder):
     name = "hifigan"
 
     def __init__(self, generator: Generator, audio: AudioConfig, device: str | torch.device = "cpu") -> None:
+        from .hifigan_tiled import TiledGenerator
+
         self.audio = audio
         self.frame_delay = audio.hop_length // 2
         self.device = torch.device(device)
-        self.generator = laid_out(generator, device).eval()
+        generator = laid_out(generator, device).eval()
+        self.generator = TiledGenerator(generator) if self.device.type == "cpu" else generator
 
     @torch.inference_mode()
     def _speak(self, mel: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .evaluate import Evaluation
     from .train import Step
 
-MOST_SYMBOLS = 70  # more symbols than this get every second one a label, and so on
+MOST_SYMBOLS = 45  # more symbols than this get every second one a label, and so on
 
 
 # Sound ------------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ def spectrogram(mel: np.ndarray, *, config: AudioConfig = AudioConfig(), title: 
     config : AudioConfig
         What the frames and bands mean.
     """
-    figure = new_figure(3.2)
+    figure = new_figure(2.8)
     axes = figure.subplots()
     scale_bar(figure, axes, draw_mel(axes, mel, config), "level (dB)")
     describe(axes, title=title, x="time (s)", y="frequency (kHz)")
@@ -149,7 +149,7 @@ def mel_comparison(predicted: np.ndarray, true: np.ndarray, *, config: AudioConf
     predicted, true : np.ndarray
         Shape (n_mels, frames); the numbers of frames may differ.
     """
-    figure = new_figure(5.0)
+    figure = new_figure(4.4)
     rows = figure.subplots(2, sharex=True, sharey=True)
     top = max(float(true.max(initial=-math.inf)), float(predicted.max(initial=-math.inf))) * DECIBELS
     for axes, mel, title in zip(rows, (predicted, true), ("predicted", "recorded"), strict=True):
@@ -185,7 +185,7 @@ def alignment(
     from matplotlib.colors import PowerNorm
 
     steps, count = weights.shape
-    figure = new_figure(min(7.0, max(3.6, 1.4 + 0.105 * count)))
+    figure = new_figure(min(4.8, max(3.6, 1.4 + 0.105 * count)))
     axes = figure.subplots()
     unit = seconds_per_step or 1.0
     image = axes.imshow(
@@ -210,7 +210,7 @@ def losses(steps: Sequence[Step | Mapping[str, Any]]) -> Figure:
     """
     heard = _validated(steps, "word_error_rate")
     heights = (4, 1.4, 1) if heard else (4, 1)
-    figure = new_figure(5.6 if heard else 4.4)
+    figure = new_figure(5.2)  # with a panel more in it or not: a page that shows it must not move
     above, *between, below = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     at = np.array(_column(steps, "step"), dtype=float)
     for name, colour in (("mel", BLUE), ("attention", ORANGE), ("pitch", PURPLE), ("gate", GREEN)):

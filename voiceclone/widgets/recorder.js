@@ -5,6 +5,7 @@
 const TAIL_MS = 150; // recorded after Stop: people press it on their last syllable
 const ROOM_SECONDS = 2;
 const LONGEST_SECONDS = 120;
+const AGAIN_MS = 2000; // the page before this one may have gone a moment ago: then its take is asked for once more
 
 const decibels = (amplitude) => 20 * Math.log10(Math.max(amplitude, 1e-5));
 const ROOM = [[-60, 'very quiet'], [-50, 'quiet'], [-40, 'some noise'], [0, 'noisy: close windows, stop fans']];
@@ -33,15 +34,21 @@ class Recorder {
     this.model.on('change', this.onChange);
     window.addEventListener('beforeunload', this.onLeave);
     if (navigator.mediaDevices) navigator.mediaDevices.addEventListener('devicechange', this.onDevices);
-    const able = ability();
-    this.post.say({ type: 'hello', page: this.page, able, holds: this.post.takes().map((take) => take.id) });
-    if (able !== 'yes') this.fail({ name: able });
+    this.hello();
+    this.later = setTimeout(() => this.hello(), AGAIN_MS);
+    if (ability() !== 'yes') this.fail({ name: ability() });
+  }
+
+  hello() {
+    const holds = this.post.takes().map((take) => take.id);
+    this.post.say({ type: 'hello', page: this.page, able: ability(), holds });
   }
 
   release() {
     if (this.phase === 'released') return;
     this.silence();
     this.finish();
+    clearTimeout(this.later);
     this.post.close();
     this.microphone.close();
     this.model.off('msg:custom', this.onMessage);
@@ -98,6 +105,8 @@ class Recorder {
     const order = Array.from({ length: count - 1 }, (_, k) => (this.index + 1 + k) % count);
     return order.find((k) => !sentences[k].take) ?? order.find((k) => sentences[k].state === 'bad') ?? -1;
   }
+
+  get finished() { return this.phase === 'review' && !this.redo && this.following < 0; }
 
   takeBack() { // another recorder of this page had the microphone
     this.phase = 'welcome';

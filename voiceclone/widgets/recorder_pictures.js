@@ -62,19 +62,24 @@ function drawTake(canvas, wave, rate) {
   context.drawImage(spectrogram(wave, rate, 700, 128), 0, top, width, height - top);
 }
 
-function spectrogram(wave, rate, columns, rows) { // up to 8 kHz, 80 dB from the loudest down
+function spectrogram(wave, rate, columns, rows) { // up to 8 kHz, 70 dB from the loudest down, high sounds lifted
   const size = 1024, re = new Float32Array(size), im = new Float32Array(size);
   const levels = new Float32Array(columns * rows);
   const window = Float32Array.from({ length: size }, (_, k) => 0.5 - 0.5 * Math.cos((2 * Math.PI * k) / size));
   const bin = (Math.min(8000, rate / 2) / rate) * size / rows;
-  let loudest = -200;
+  let loudest = 0; // dB, of quiet speech: a room in which nobody speaks stays dark
   for (let x = 0; x < columns; x++) {
     const middle = Math.floor((x * wave.length) / columns) - size / 2;
-    for (let k = 0; k < size; k++) { re[k] = ((wave[middle + k] || 0) / 32768) * window[k]; im[k] = 0; }
+    for (let k = 0; k < size; k++) {
+      re[k] = (((wave[middle + k] || 0) - 0.95 * (wave[middle + k - 1] || 0)) / 32768) * window[k];
+      im[k] = 0;
+    }
     fft(re, im);
     for (let y = 0; y < rows; y++) {
-      const k = Math.min(size / 2, Math.round((y + 0.5) * bin));
-      const level = 10 * Math.log10(re[k] * re[k] + im[k] * im[k] + 1e-12);
+      let power = 1e-12;
+      const last = Math.min(size / 2, Math.max(Math.floor(y * bin), Math.ceil((y + 1) * bin) - 1));
+      for (let k = Math.floor(y * bin); k <= last; k++) power = Math.max(power, re[k] * re[k] + im[k] * im[k]);
+      const level = 10 * Math.log10(power);
       levels[(rows - 1 - y) * columns + x] = level;
       if (level > loudest) loudest = level;
     }
@@ -82,7 +87,7 @@ function spectrogram(wave, rate, columns, rows) { // up to 8 kHz, 80 dB from the
   const picture = Object.assign(document.createElement('canvas'), { width: columns, height: rows });
   const image = new ImageData(columns, rows);
   levels.forEach((level, k) => {
-    const at = Math.max(0, 1 + (level - loudest) / 80) * (MAGMA.length - 1);
+    const at = Math.max(0, 1 + (level - loudest) / 70) * (MAGMA.length - 1);
     const low = Math.min(MAGMA.length - 2, Math.floor(at)), from = MAGMA[low], to = MAGMA[low + 1];
     for (let c = 0; c < 3; c++) image.data[4 * k + c] = from[c] + (at - low) * (to[c] - from[c]);
     image.data[4 * k + 3] = 255;

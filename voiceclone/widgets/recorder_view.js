@@ -43,6 +43,19 @@ function element(tag, name, text, attributes = {}) {
   return made;
 }
 
+function heardRow(words) { // word for word, where it is the sentence for the most part
+  const row = element('p', 'vcr-heard', 'Heard: '), same = words.filter(([kind]) => kind === 'same').length;
+  if (2 * same < words.length) {
+    row.append(words.filter(([kind]) => kind !== 'missing').map(([, , heard]) => heard).join(' ') || 'nothing');
+    return row;
+  }
+  for (const [kind, wanted, heard] of words) {
+    if (kind !== 'added' && kind !== 'same') row.append(element('del', '', wanted, { 'aria-label': `not heard: ${wanted}` }), ' ');
+    if (kind !== 'missing') row.append(kind === 'same' ? heard : element('ins', '', heard), ' ');
+  }
+  return row;
+}
+
 class View {
   constructor(recorder, el) {
     this.recorder = recorder;
@@ -118,7 +131,7 @@ class View {
 
   paintButtons(sentence) {
     const { recorder } = this, { phase, busy } = recorder, last = recorder.model.get('prompts').length - 1;
-    const done = phase === 'review' && !recorder.redo && recorder.following < 0;
+    const done = recorder.finished;
     const label = phase === 'review' ? (recorder.redo ? 'Read it again' : done ? 'All done' : 'Next sentence') : MAIN[phase];
     this.$('main').querySelector('span').textContent = label;
     this.$('main').disabled = ['opening', 'room', 'ending'].includes(phase) || done;
@@ -135,7 +148,7 @@ class View {
     const status = this.$('status'), verdict = this.$('verdict');
     let line = recorder.note, state = '';
     if (phase === 'error' && trouble) [line, state] = [trouble.join(' '), 'bad'];
-    else if (phase === 'recording') line = 'Recording. Read the sentence, then press Space.';
+    else if (phase === 'recording') line = 'Recording. Read the sentence, then press Space; Esc throws it away.';
     else if (take) line = take.state === 'unsent' ? '' : 'Keeping …';
     else if (sentence.take && phase !== 'opening') [line, state] = [this.verdictLine(sentence), sentence.state];
     status.textContent = line;
@@ -143,13 +156,14 @@ class View {
     const rows = [];
     if (phase === 'error') rows.push(element('p', '', recorder.model.get('local') ? WAY_OUT_LOCAL : WAY_OUT));
     else if (state && !take) {
-      if (sentence.words.some(([kind]) => kind !== 'same')) rows.push(this.heard(sentence.words));
+      if (sentence.words.some(([kind]) => kind !== 'same')) rows.push(heardRow(sentence.words));
       for (const [found, why] of sentence.findings) {
         const row = element('p', '', `${found} `);
         row.append(element('span', 'vc-faint', why));
         rows.push(row);
       }
       if (recorder.note) rows.push(element('p', 'vc-faint', recorder.note));
+      if (recorder.finished) rows.push(element('p', '', 'Every sentence is recorded. Go on below, or read one again.'));
     }
     const key = JSON.stringify(rows.map((row) => row.innerHTML));
     if (key !== this.rows) { this.rows = key; verdict.replaceChildren(...rows); } // told to screen readers once
@@ -161,15 +175,6 @@ class View {
     if (sentence.state === 'checked') return `${MARK.checked} ${kept}; level and length are fine${listening}.`;
     if (sentence.state === 'good') return `${MARK.good} ${kept}: good${sentence.words.length ? ', and the words are right' : ''}.`;
     return `${MARK[sentence.state]} ${kept}, ${sentence.state === 'bad' ? 'but better read again:' : 'worth a look:'}`;
-  }
-
-  heard(words) {
-    const row = element('p', 'vcr-heard', 'Heard: ');
-    for (const [kind, wanted, heard] of words) {
-      if (kind !== 'added' && kind !== 'same') row.append(element('del', '', wanted, { 'aria-label': `not heard: ${wanted}` }), ' ');
-      if (kind !== 'missing') row.append(kind === 'same' ? heard : element('ins', '', heard), ' ');
-    }
-    return row;
   }
 
   paintUnsent() {

@@ -1,7 +1,7 @@
 // The review table: every clip in one list that a keyboard alone can work through.
 
 const STATES = { accepted: 'accepted', review: 'to look at', rejected: 'left out', missing: 'not read yet' };
-const SOURCES = { prompt: 'the sheet', hand: 'by hand', tags: 'from tags', whisper: 'Whisper', wav2vec2: 'Wav2Vec2' };
+const SOURCES = { prompt: 'as on the sheet', hand: 'by hand', tags: 'from tags', whisper: 'as heard', wav2vec2: 'as heard' };
 const HELP = [['↑ ↓', 'move'], ['Space', 'listen'], ['Enter', 'edit, save'], ['Esc', 'undo'],
   ['A', 'accept'], ['X', 'leave out'], ['R', 'read again']];
 
@@ -212,7 +212,11 @@ function render({ model, el }) {
     const known = model.get('state').rows; // shared with other views of this table, and with what is drawn next
     const at = known.findIndex((one) => one.id === row.id);
     if (at >= 0) known[at] = row;
-    if (!rows.has(row.id)) return add(row);
+    if (!rows.has(row.id)) {
+      add(row);
+      reach(row.id, false);
+      return count();
+    }
     if (row.hash !== rows.get(row.id).data.hash && sounding === row.id) sounding = null; // another take
     rows.get(row.id).data = row;
     paint(row.id);

@@ -37,8 +37,8 @@ function render({ model, el }) {
 
   const sound = player('what was said');
   const verdict = make('div', { class: 'vc-faint vc-verdict' }, '\u00a0');
-  const alignment = picture('Alignment: which sound was spoken when', '1000 / 560');
-  const mel = picture('Spectrogram of what was said', '1000 / 320');
+  const alignment = picture('Alignment: which sound was spoken when', '1000 / 480');
+  const mel = picture('Spectrogram of what was said', '1000 / 280');
   const history = make('ol', { class: 'vc-previews vc-said' });
 
   async function spoken() {

@@ -2,8 +2,8 @@
 
 const NUMBERS = [['step', 'step', 0], ['epoch', 'epoch', 1], ['loss', 'loss', 3], ['mel_loss', 'mel loss', 3],
   ['attention_loss', 'attention loss', 3], ['learning_rate', 'learning rate', 6]];
-const PLACES = [['curves', 'Losses and learning rate', '1000 / 440'], ['alignment', 'Alignment of the spoken sample', '1000 / 620'],
-  ['mels', 'Spectrogram, predicted and recorded', '1000 / 500']];
+const PLACES = [['curves', 'Losses and learning rate', '1000 / 520'], ['alignment', 'Alignment of the spoken sample', '1000 / 480'],
+  ['mels', 'Spectrogram, predicted and recorded', '1000 / 440']];
 
 function render({ model, el }) {
   const { root, body, say } = frame(el, 'vc-training', 'Training');

@@ -46,7 +46,10 @@ class Verdict:
 
 def judge(report: TakeReport) -> Verdict:
     """Judge a take by its levels and length alone."""
-    findings = tuple((_sentence(problem.message), WHY.get(problem.kind, "")) for problem in report.problems)
+    problems = {problem.kind: problem.message for problem in report.problems}
+    if "clipped" in problems:
+        problems.pop("loud", None)  # the same cause and the same remedy
+    findings = tuple((_sentence(message), WHY.get(kind, "")) for kind, message in problems.items())
     return Verdict("checked" if report.ok else "bad", findings)
 
 

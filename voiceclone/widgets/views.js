@@ -158,7 +158,7 @@ function player(label, { ask = null } = {}) {
   const place = make('input', {
     type: 'range', class: 'vc-range', min: 0, max: 1000, value: 0, step: 1, 'aria-label': `Place in ${label}`,
   });
-  const time = make('span', { class: 'vc-time' }, '0:00 / 0:00');
+  const time = make('span', { class: 'vc-time' }, '0:00');
   const element = make('div', { class: 'vc-player' }, toggle, place, time, audio);
   const paint = () => {
     const length = Number.isFinite(audio.duration) ? audio.duration : 0;
@@ -166,7 +166,7 @@ function player(label, { ask = null } = {}) {
     place.value = Math.round(1000 * share);
     place.style.setProperty('--vc-share', `${100 * share}%`);
     place.setAttribute('aria-valuetext', `${clock(audio.currentTime)} of ${clock(length)}`);
-    time.textContent = `${clock(audio.currentTime)} / ${clock(length)}`;
+    time.textContent = length ? `${clock(audio.currentTime)} / ${clock(length)}` : '0:00';
     toggle.replaceChildren(icon(audio.paused ? 'play' : 'pause'));
     toggle.setAttribute('aria-label', `${audio.paused ? 'Play' : 'Pause'} ${label}`);
   };

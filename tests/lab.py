@@ -28,8 +28,9 @@ A test module that needs them begins so::
             notebook.page.locator(".vcr-record").click()  # everything of Playwright's page
 
 A notebook file of the project is copied beside the others with `lab.copy("notebooks/01_record.ipynb", voice_path=...)`,
-which sets its parameters as papermill would. `notebook.problems` lists what the page's scripts threw; assert that it
-is empty. Folders given to Lab hold the notebooks and all of Jupyter's settings, so nothing of the user's is touched.
+which sets its parameters as papermill would. `notebook.problems` lists what the page's scripts threw, and what was
+fetched from other places than this server; assert that it is empty. Folders given to Lab hold the notebooks and all of
+Jupyter's settings, so nothing of the user's is touched.
 """
 
 from __future__ import annotations
@@ -289,6 +290,7 @@ class Notebook:
     def __enter__(self) -> Notebook:
         self.page = self.window.new_page()
         self.page.on("pageerror", self._note)
+        self.page.on("request", self._note_request)
         address = self.lab.url(f"{self.path}/{self.name}", reset=1).replace("127.0.0.1", self.host, 1)
         self.page.goto(address, timeout=120_000)
         self.wait_for_kernel()
@@ -379,6 +381,10 @@ class Notebook:
         if self.path == "notebooks" and "blob:" not in (error.stack or ""):
             return  # Notebook 7 misses some of JupyterLab's parts, and says so; widgets' scripts are blobs
         self.problems.append(str(error))
+
+    def _note_request(self, request) -> None:  # noqa: ANN001 - Playwright's Request
+        if request.url.startswith("http") and f":{self.lab.port}/" not in request.url:
+            self.problems.append(f"fetched from elsewhere: {request.url}")
 
     def _pause(self, seconds: float) -> None:
         self.page.wait_for_timeout(1000 * seconds)  # time.sleep would stop Playwright too

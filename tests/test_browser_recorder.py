@@ -7,12 +7,12 @@ import pytest
 import soundfile
 import soxr
 from lab import Chromium, Lab, Notebook, busy_machine, needs_browser, wait_until
+from recorder_page import RATE, RecorderOnPage, record_as_played, samples_of, write_chirps
 
 from voiceclone import Voice
 
 pytestmark = [needs_browser, busy_machine]
 
-RATE = 44_100  # Hz, of Chromium's fake microphone: a file at this rate comes through unchanged
 PANEL = """from voiceclone import Voice, widgets
 voice = Voice.open({path!r})
 panel = widgets.TakePanel(voice)
@@ -21,13 +21,7 @@ panel"""
 
 @pytest.fixture(scope="module")
 def chirps(tmp_path_factory):
-    """20 s of rising tones that swell like syllables: no moment is like another."""
-    t = np.arange(20 * RATE) / RATE
-    tones = ((0.3, 140, 2), (0.2, 700, 9), (0.1, 2300, 31))  # amplitude, Hz, Hz/s
-    wave = sum(a * np.sin(2 * np.pi * (f * t + k * t * t)) for a, f, k in tones)
-    path = tmp_path_factory.mktemp("microphone") / "chirps.wav"
-    soundfile.write(path, wave * (0.6 + 0.4 * np.sin(2 * np.pi * 3.1 * t)), RATE, subtype="PCM_16")
-    return path
+    return write_chirps(tmp_path_factory.mktemp("microphone") / "chirps.wav")
 
 
 @pytest.fixture(scope="module")
@@ -64,72 +58,12 @@ def open_recorder(lab, window, voice, request):
         opened.append(notebook)
         notebook.__enter__()
         notebook.run(0)
-        return RecorderOnPage(notebook)
+        return RecorderOnPage(notebook.page, notebook)
 
     yield show
     for notebook in opened:
         notebook.__exit__()
         assert not notebook.problems
-
-
-class RecorderOnPage:
-    """What one sees and does."""
-
-    def __init__(self, notebook):
-        self.notebook, self.page = notebook, notebook.page
-        self.root.wait_for()
-
-    @property
-    def root(self):
-        return self.page.locator(".vcr")
-
-    def part(self, name):
-        return self.page.locator(f".vcr-{name}")
-
-    def wait(self, **marks):
-        """Until the recorder says so: phase, index, state, name."""
-        self.page.locator(".vcr" + "".join(f'[data-{key}="{value}"]' for key, value in marks.items())).wait_for()
-
-    def key(self, *keys):
-        self.root.focus()
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def ready(self):
-        """Past the check of the room."""
-        self.key("Space")
-        self.wait(phase="ready")
-
-    def record(self, seconds, key="Space"):
-        self.key(key)
-        self.wait(phase="recording")
-        self.page.wait_for_timeout(1000 * seconds)
-
-    def take(self, seconds, name, key="Space"):
-        """A whole take, until it is kept under this name."""
-        self.record(seconds, key)
-        self.key("Space")
-        self.wait(name=name, phase="review")
-
-
-def samples_of(path):
-    samples, rate = soundfile.read(path, dtype="int16")
-    assert rate == RATE
-    return samples
-
-
-def matches(heard, played):
-    """Correlation of each whole second with the best place in the file that plays in a loop, and these places."""
-    spectrum = np.fft.rfft(played)
-    energy = np.cumsum(np.concatenate([[0.0], np.tile(played, 2) ** 2]))
-    found = []
-    for start in range(0, len(heard) - RATE + 1, RATE):
-        second = heard[start : start + RATE]
-        products = np.fft.irfft(spectrum * np.conj(np.fft.rfft(second, len(played))), len(played))
-        norms = np.sqrt((energy[RATE : RATE + len(played)] - energy[: len(played)]) * np.sum(second**2))
-        place = int(np.argmax(products / norms))
-        found.append((float(products[place] / norms[place]), place))
-    return found
 
 
 # Takes ------------------------------------------------------------------------------------------------------------
@@ -138,19 +72,7 @@ def matches(heard, played):
 def test_the_take_is_what_the_microphone_played(open_recorder, voice, chirps):
     recorder = open_recorder()
     recorder.ready()
-    played = samples_of(chirps).astype(float)
-    # Chromium feeds its fake microphone by a timer, which drops a block on a machine that has no time. What loses
-    # sound on the way would lose it in each of three takes.
-    for number in range(1, 4):
-        recorder.take(4.5, f"0001-{number}.wav", key="Space" if number == 1 else "r")
-        heard = samples_of(voice.takes_dir / f"0001-{number}.wav").astype(float)
-        assert len(heard) > 4.4 * RATE
-        found = matches(heard, played)
-        steps = {(after - before) % len(played) for (_, before), (_, after) in zip(found, found[1:], strict=False)}
-        if min(correlation for correlation, _ in found) > 0.99 and steps == {RATE}:  # each second follows the last
-            break
-    else:
-        pytest.fail(f"no take is as it was played: {found}")
+    record_as_played(recorder, voice.takes_dir, chirps)
 
 
 def test_recording_by_keys_retake_skip_and_listen(open_recorder, voice):
@@ -244,7 +166,7 @@ def test_a_read_sentence_is_found_good_in_the_notebook_itself(lab, chromium, voi
     with Notebook(lab, chromium.window(wav=tmp_path / "sentence.wav"), "01_record.ipynb") as notebook:
         for cell in range(4):
             notebook.run(cell)
-        recorder = RecorderOnPage(notebook)
+        recorder = RecorderOnPage(notebook.page)
         recorder.ready()
         assert "quiet" in recorder.part("room").inner_text()
         recorder.record(0)
@@ -277,7 +199,7 @@ def test_a_take_outlives_a_restart_of_the_kernel(open_recorder, voice, tmp_path)
     saved = samples_of(tmp_path / "download.wav")
     assert len(saved) > 1.4 * RATE
     recorder.notebook.run(0)
-    recorder = RecorderOnPage(recorder.notebook)
+    recorder = RecorderOnPage(recorder.page, recorder.notebook)
     recorder.wait(phase="welcome")  # the new one: the old one is still shown for a moment
     recorder.part("again").click()
     recorder.wait(name="0001-1.wav")
@@ -293,7 +215,7 @@ def test_a_page_that_goes_takes_at_most_a_second_with_it(open_recorder, voice):
     recorder.record(2.5)
     shown = float(recorder.part("loud").inner_text().split()[0])
     recorder.notebook.reload()
-    RecorderOnPage(recorder.notebook).wait(name="0001-1.wav")
+    RecorderOnPage(recorder.page).wait(name="0001-1.wav")
     assert len(samples_of(voice.takes_dir / "0001-1.wav")) / RATE > shown - 1
 
 
@@ -319,7 +241,7 @@ def test_a_cell_that_is_run_again_has_the_microphone(open_recorder, voice):
     recorder = open_recorder()
     recorder.ready()
     recorder.notebook.run(0)
-    recorder = RecorderOnPage(recorder.notebook)
+    recorder = RecorderOnPage(recorder.page, recorder.notebook)
     recorder.wait(phase="welcome")
     assert recorder.root.count() == 1
     recorder.ready()
@@ -333,18 +255,44 @@ def test_a_cell_that_runs_does_not_lose_a_take(open_recorder, voice):
     recorder.take(1, "0001-1.wav")
 
 
+ELSEWHERE = (
+    "--host-resolver-rules=MAP lab.test 127.0.0.1",
+    # A page that was served by `route` is of no network, and might not connect to this machine.
+    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+)
+
+
+def without_microphone(route):
+    """Serve a page that may not ask for the microphone, as the frames of VS Code are."""
+    answer = route.fetch()
+    route.fulfill(response=answer, headers=answer.headers | {"permissions-policy": "microphone=()"})
+
+
+def test_a_browser_without_worklets_records_too(open_recorder, chromium, chirps, voice):
+    there = chromium.window(wav=chirps)
+    there.add_init_script("delete AudioContext.prototype.__proto__.audioWorklet")
+    recorder = open_recorder(there)
+    assert not recorder.page.evaluate("'audioWorklet' in AudioContext.prototype")
+    recorder.ready()
+    record_as_played(recorder, voice.takes_dir, chirps)
+
+
 @pytest.mark.parametrize(
     ("microphone", "host", "said"),
     [
         ("refused", "127.0.0.1", "The microphone was refused."),
         ("none", "127.0.0.1", "No microphone was found."),
         ("granted", "lab.test", "secure pages only"),
+        ("policy", "127.0.0.1", "gives notebooks no microphone, as VS Code does"),
     ],
 )
 def test_without_a_microphone_it_is_said_what_to_do(open_recorder, chromium, microphone, host, said):
-    there = chromium.window(microphone=microphone, arguments=["--host-resolver-rules=MAP lab.test 127.0.0.1"])
+    policy = microphone == "policy"
+    there = chromium.window(microphone="granted" if policy else microphone, arguments=ELSEWHERE)
+    if policy:
+        there.route("**/doc/tree/*", without_microphone)
     recorder = open_recorder(there, host=host)
-    if host != "lab.test":
+    if host != "lab.test" and not policy:
         recorder.key("Space")
     recorder.wait(phase="error")
     assert said in recorder.part("status").inner_text()

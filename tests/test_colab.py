@@ -1,4 +1,4 @@
-"""The recorder where the kernel is Colab's: its older packages, and its own way of showing widgets."""
+"""The recorder among Colab's packages, which are older than a notebook's of today, and shown in Colab's own way."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from lab import Chromium, Lab, needs_browser, wait_until
+from recorder_page import RecorderOnPage, record_as_played, write_chirps
 
 from voiceclone import Voice
 
 TESTS = Path(__file__).parent
 CELL = "from voiceclone import Voice, widgets\npanel = widgets.TakePanel(Voice.open({path!r}))\npanel"
 COLAB = ("ipykernel==6.17.1", "ipython==7.34.0", "ipywidgets==7.7.1", "anywidget==0.9.21", "traitlets==5.7.1")
+# JupyterLab's page draws widgets of ipywidgets 8 alone. The notebook before it draws those of 7, as Colab does.
+PAGE = "nbclassic==1.3.3"
+FIRST = """import anywidget, ipykernel, ipywidgets
+assert (ipykernel.__version__, ipywidgets.__version__, anywidget.__version__) == ("6.17.1", "7.7.1", "0.9.21")
+ipywidgets.HTML("<i class='first'>drawn</i>")"""
 PATIENCE = 300  # s for the packages to come
 
 
@@ -23,13 +30,13 @@ PATIENCE = 300  # s for the packages to come
 def packages():
     """Folder of Colab's versions, which go before the installed ones; made once, where packages can be fetched."""
     folder = Path(sys.prefix, "colab-packages")
-    done = folder / "done.txt"
-    if not done.exists() or done.read_text() != " ".join(COLAB):
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder), *COLAB]
+    done, wanted = folder / "done.txt", (*COLAB, PAGE)
+    if not done.exists() or done.read_text() != " ".join(wanted):
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(folder), *wanted]
         made = subprocess.run(install, capture_output=True, text=True, timeout=PATIENCE)
         if made.returncode:
             pytest.skip("Colab's versions cannot be fetched: " + made.stderr.strip().splitlines()[-1])
-        done.write_text(" ".join(COLAB))
+        done.write_text(" ".join(wanted))
     return folder
 
 
@@ -39,6 +46,35 @@ def test_the_kernels_side_works_with_colabs_versions(packages):
     environment.pop("PYTEST_XDIST_WORKER", None)
     done = subprocess.run(kernels_side, env=environment, capture_output=True, text=True, cwd=TESTS.parent)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+
+
+@needs_browser
+def test_a_take_comes_whole_through_colabs_versions(packages, tmp_path):
+    voice = Voice.create("Test Voice", root=tmp_path, consent="Test Person")
+    chirps = write_chirps(tmp_path / "chirps.wav")
+    environment = {
+        "PYTHONPATH": os.pathsep.join((str(packages), str(TESTS.parent))),
+        "JUPYTER_CONFIG_PATH": str(packages / "etc" / "jupyter"),
+        "JUPYTER_PATH": str(packages / "share" / "jupyter"),
+    }
+    with Lab(tmp_path / "lab", environment=environment) as lab, Chromium() as chromium:
+        lab.write("recorder.ipynb", [FIRST, CELL.format(path=str(voice.path)), "import time; time.sleep(4)"])
+        page = chromium.window(wav=chirps, size=(1024, 900)).new_page()
+        page.goto(lab.url("nbclassic/notebooks/recorder.ipynb"))
+        page.wait_for_function("window.Jupyter?.notebook?.kernel?.is_connected()")
+
+        def drawn():  # a page that has just been opened draws no widgets yet
+            page.evaluate("Jupyter.notebook.execute_cells([0])")
+            page.wait_for_timeout(1000)
+            return page.locator(".first").is_visible()
+
+        wait_until(drawn, "the page to draw widgets", pause=page.wait_for_timeout)
+        page.evaluate("Jupyter.notebook.execute_cells([1])")
+        recorder = RecorderOnPage(page)
+        recorder.ready()
+        record_as_played(recorder, voice.takes_dir, chirps)
+        page.evaluate("Jupyter.notebook.execute_cells([2])")  # and this kernel hears nothing until its end
+        recorder.take(1, f"0001-{len(voice.takes('0001')) + 1}.wav", key="r")
 
 
 def test_the_recorder_asks_colab_to_show_widgets(tmp_path):

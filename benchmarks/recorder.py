@@ -1,8 +1,9 @@
-"""Time the recorder in a real browser: ``python benchmarks/recorder.py [keeping] [memory] [session]``.
+"""Time the recorder in a real browser: ``python benchmarks/recorder.py [keeping] [memory] [session] [size]``.
 
 It starts a JupyterLab and a Chromium of its own. `keeping`: from Stop until a take of 10 s and of 60 s is in the voice
 folder. `memory`: the page's heap over 100 takes. `session`: the 25 sentences of the sample voice, played by the fake
-microphone, from opening notebook 01 to the last verdict, with nobody touching the kernel.
+microphone, from opening notebook 01 to the last verdict, with nobody touching the kernel; and how long after Stop each
+take is kept, and its words are judged. `size`: of the page's script.
 """
 
 from __future__ import annotations
@@ -30,37 +31,36 @@ TAKES = ROOT / "data" / "sample_voice" / "takes"
 OPENING = 12.0  # s of silence in the file before the first sentence: the check of the room
 PAUSE = 3.0  # s between the sentences
 
-# Presses the button and measures, in the page, until the take with this name is kept, and until it is judged.
+# Presses the button, and tells how many ms later this take is kept.
 STOP = """(name) => new Promise((done) => {
-  const root = document.querySelector('.vcr'), begun = performance.now(), times = {};
-  const look = () => {
-    if (root.dataset.name !== name) return;
-    times.kept ??= performance.now() - begun;
-    if (['good', 'bad', 'doubtful'].includes(root.dataset.state)) {
-      times.judged = performance.now() - begun;
-      done(times);
-    }
-  };
+  const root = document.querySelector('.vcr'), begun = performance.now();
+  const look = () => { if (root.dataset.name === name) done(performance.now() - begun); };
   new MutationObserver(look).observe(root, { attributes: true });
   root.querySelector('.vcr-main').click();
 })"""
+# Notes when each sentence is first in a state, for `stopped` to be taken off.
+WATCH = """() => {
+  const steps = document.querySelector('.vcr-steps'), states = [...steps.children].map(() => ({}));
+  window.watched = { states, stopped: [] };
+  new MutationObserver(() => [...steps.children].forEach((step, k) => {
+    if (step.dataset.state) states[k][step.dataset.state] ??= performance.now();
+  })).observe(steps, { attributes: true, subtree: true });
+}"""
 
 
 def keeping(notebook: Notebook) -> None:
-    """From Stop to kept, and to the words."""
+    """From Stop to kept."""
     page, number = notebook.page, 0
-    for seconds, repeats in ((10, 5), (60, 2)):
-        times = []
+    for seconds, repeats in ((10, 3), (60, 1)):
+        found = []
         for _ in range(repeats):
             number += 1
             page.locator(".vcr").focus()
             page.keyboard.press("r" if number > 1 else "Space")
             page.locator(".vcr[data-phase=recording]").wait_for()
             page.wait_for_timeout(1000 * seconds)
-            times.append(page.evaluate(STOP, f"0001-{number}.wav"))
-        for what in ("kept", "judged"):
-            found = [each[what] / 1000 for each in times]
-            print(f"a take of {seconds} s is {what} after {statistics.median(found):.2f} s (worst {max(found):.2f} s)")
+            found.append(page.evaluate(STOP, f"0001-{number}.wav") / 1000)
+        print(f"a take of {seconds} s is kept {statistics.median(found):.2f} s after Stop (worst {max(found):.2f} s)")
 
 
 def memory(notebook: Notebook) -> None:
@@ -90,6 +90,7 @@ def session(lab: Lab, chromium: Chromium, folder: Path) -> None:
         for cell in range(4):
             notebook.run(cell)
         page = notebook.page
+        page.evaluate(WATCH)
         page.locator(".vcr-main").click()
         page.locator(".vcr[data-phase=room]").wait_for()
         opened = time.monotonic()
@@ -99,6 +100,7 @@ def session(lab: Lab, chromium: Chromium, folder: Path) -> None:
             page.keyboard.press("Space")
             page.locator(".vcr[data-phase=recording]").wait_for()
             page.wait_for_timeout(max(0, 1000 * (opened + end - time.monotonic()) + 700))
+            page.evaluate("watched.stopped.push(performance.now())")
             page.keyboard.press("Space")
             page.locator(f".vcr[data-name='{number + 1:04d}-1.wav']").wait_for()
             page.keyboard.press("ArrowRight")
@@ -106,10 +108,23 @@ def session(lab: Lab, chromium: Chromium, folder: Path) -> None:
         wait_until(lambda: steps.count() == len(PROMPTS), "the last verdict", pause=notebook._pause)
         seconds = time.monotonic() - begun
         good = page.locator(".vcr-step[data-state=good]").count()
+        watched = page.evaluate("watched")
     accepted = sum(clip.state == "accepted" for clip in voice.clips)
     spoken = sum(end - start for start, end in times)
     said = f"{accepted} accepted by their levels, {good} with their words too"
     print(f"{len(times)} sentences ({spoken:.0f} s of speech) in {seconds:.0f} s: {said}")
+    found = zip(watched["states"], watched["stopped"], strict=True)
+    waits = [sorted((at - stopped) / 1000 for at in states.values()) for states, stopped in found]
+    for what, place in (("kept", 0), ("judged by its words", -1)):
+        some = [wait[place] for wait in waits]
+        print(f"a take is {what} {statistics.median(some):.2f} s after Stop (worst {max(some):.2f} s)")
+
+
+def size() -> None:
+    """The script that the page is sent."""
+    from voiceclone.widgets.recorder import Recorder
+
+    print(f"the recorder's script has {len(str(Recorder._esm).encode()):,} bytes")
 
 
 def sentences(folder: Path) -> tuple[Path, list[tuple[float, float]]]:
@@ -143,6 +158,10 @@ def one_panel(measure, lab: Lab, chromium: Chromium, folder: Path) -> None:  # n
 
 def main(*parts: str) -> None:
     """Measure these parts, or all."""
+    if "size" in parts or not parts:
+        size()
+    if parts == ("size",):
+        return
     with tempfile.TemporaryDirectory() as name, Lab(Path(name, "lab")) as lab, Chromium() as chromium:
         for measure in (keeping, memory):
             if measure.__name__ in parts or not parts:

@@ -108,10 +108,18 @@ def drawn(notebook: Notebook) -> None:
     notebook.page.wait_for_timeout(500)
 
 
+def whole(notebook: Notebook) -> None:
+    """Make the page as high as what is shown, which else would be cut off at its lower end."""
+    height = notebook.page.locator(".vc-view").first.evaluate("(view) => view.scrollHeight")
+    notebook.page.set_viewport_size({"width": SIZE[0], "height": height + 300})
+    notebook.page.wait_for_timeout(500)
+
+
 def trained(notebook: Notebook) -> None:
     """Wait for the end of the training."""
     notebook.page.locator("[data-condition=done]").wait_for(timeout=900_000)
     notebook.page.wait_for_timeout(1000)
+    whole(notebook)
 
 
 def speak(notebook: Notebook) -> None:
@@ -119,6 +127,7 @@ def speak(notebook: Notebook) -> None:
     notebook.page.get_by_role("button", name="Speak").click()
     notebook.page.locator(".vc-said li").wait_for(timeout=120_000)
     drawn(notebook)
+    whole(notebook)
 
 
 def compare(notebook: Notebook) -> None:

@@ -383,7 +383,8 @@ class Notebook:
         self.problems.append(str(error))
 
     def _note_request(self, request) -> None:  # noqa: ANN001 - Playwright's Request
-        if request.url.startswith("http") and f":{self.lab.port}/" not in request.url:
+        badge = request.resource_type == "image"  # of the notebooks' own words
+        if request.url.startswith("http") and f":{self.lab.port}/" not in request.url and not badge:
             self.problems.append(f"fetched from elsewhere: {request.url}")
 
     def _pause(self, seconds: float) -> None:

@@ -25,6 +25,7 @@ test: $(VENV)/packages.done $(VENV)/browser.done
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q --numprocesses auto --dist loadfile
 
 lab: $(VENV)/packages.done
+	@echo "TensorBoard shows each training's curves, pictures and sounds: $(VENV)/bin/tensorboard --logdir voices"
 	@$(VENV)/bin/jupyter lab notebooks/00_start.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 app: $(VENV)/packages.done

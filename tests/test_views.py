@@ -253,6 +253,20 @@ def test_the_share_that_is_done_follows_from_the_time_that_is_left(voice, monkey
     view._follow(iter([Record(1, seconds=45.0, seconds_left=15.0)]))
     assert page.news("status")["share"] == 0.75
     assert page.news("status")["left"] == 15.0
+    assert page.news("status")["cost"] == "" and "less than a minute left" in repr(view)
+
+
+def test_on_colab_the_view_says_what_the_time_that_is_left_costs(voice, monkeypatch):
+    import torch
+
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    view = quiet(voice)
+    page = Page(view, monkeypatch)
+    view._follow(iter([Record(1, seconds=45.0, seconds_left=1800.0)]))
+    assert page.news("status")["cost"] == "at most 1.0 compute units"
+    assert "about 30 minutes left, at most 1.0 compute units" in repr(view)
 
 
 def test_a_long_training_is_drawn_with_few_points_and_every_validation():

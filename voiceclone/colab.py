@@ -95,9 +95,14 @@ def compute_units(seconds: float) -> float | None:
     return None if rate is None else seconds / 3600 * rate
 
 
+def cost(seconds: float) -> str:
+    """What a time on this machine costs, in words; "" where it costs nothing that is known."""
+    units = compute_units(seconds)
+    return "" if units is None else f"at most {units:.1f} compute units"
+
+
 def time_left(seconds: float) -> str:
     """The time that is left, in words, with what it costs on Colab."""
-    units = compute_units(seconds)
-    cost = "" if units is None else f", at most {units:.1f} compute units"
     minutes = round(seconds / 60)
-    return (f"about {minutes} minutes left" if minutes else "less than a minute left") + cost
+    left = f"about {minutes} minutes left" if minutes else "less than a minute left"
+    return ", ".join(filter(None, (left, cost(seconds))))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..colab import time_left
 from ..log import Log
 from .panel import Markup, bullets
 from .players import picture, player
@@ -113,7 +114,8 @@ class Following:
         if step is None:
             return ""
         said = f"step {step.step}  epoch {step.epoch:.1f}  loss {step.loss:.3f}  mel {step.mel_loss:.3f}"
-        return f"{said}  attention {step.attention_loss:.3f}  {minutes(step.seconds)} min"
+        left = f"  {time_left(step.seconds_left)}" if step.seconds_left else ""
+        return f"{said}  attention {step.attention_loss:.3f}  {minutes(step.seconds)} min{left}"
 
 
 class Printed:

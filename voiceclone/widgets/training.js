@@ -28,7 +28,7 @@ function render({ model, el }) {
     if (said.textContent !== now.said) said.textContent = now.said;
     said.classList.toggle('vc-problem', now.condition === 'failed');
     const spent = now.numbers.seconds == null ? '' : `${clock(now.numbers.seconds)} trained`;
-    left.textContent = [spent, now.left == null ? '' : `about ${clock(now.left)} left`].filter(Boolean).join(' · ') || '\u00a0';
+    left.textContent = [spent, now.left == null ? '' : `about ${clock(now.left)} left`, now.cost].filter(Boolean).join(' · ') || '\u00a0';
     const percent = Math.round(100 * (now.share || 0));
     bar.style.width = `${percent}%`;
     progress.setAttribute('aria-valuenow', percent);

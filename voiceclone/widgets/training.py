@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..colab import cost
 from ..errors import VoiceCloneError
 from .following import Following, Printed, previews_of
 from .panel import Markup, headless, table
@@ -208,13 +209,15 @@ class TrainingView(LivePanel):
 
     def _status(self) -> dict[str, Any]:
         step = self.last
+        left = step.seconds_left if step and self.condition == "training" else None
         names = ("step", "epoch", "loss", "mel_loss", "attention_loss", "learning_rate", "seconds")
         return {
             "condition": self.condition,
             "said": self.problem or _SAID[self.condition],
             "running": self.running,
             "share": self.following.share(),
-            "left": step.seconds_left if step and self.condition == "training" else None,
+            "left": left,
+            "cost": cost(left) if left else "",
             "notes": list(self._notes),
             "numbers": {name: getattr(step, name) for name in names} if step else {},
         }

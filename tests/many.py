@@ -16,6 +16,7 @@ from tiny import QUICK, TINY
 
 from voiceclone import launch, listen, speaker, vocoders
 from voiceclone import train as training
+from voiceclone.__main__ import main as command_line
 from voiceclone.audio import AudioConfig
 from voiceclone.dataset import Example
 from voiceclone.learn import Learner
@@ -99,6 +100,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if len(sys.argv) == 2:
         learn(sys.argv[1])
-    else:
-        make_light(pytest.MonkeyPatch())
-        launch.main(*map(Path, sys.argv[1:]))
+        sys.exit()
+    make_light(pytest.MonkeyPatch())
+    if sys.argv[1] == "train":
+        sys.exit(command_line(sys.argv[1:]))
+    launch.main(*map(Path, sys.argv[1:]))

@@ -26,7 +26,7 @@ TESTS = Path(__file__).parent
 
 
 def launched(*arguments, processes=2):
-    """Run something of this folder in processes that accelerate starts."""
+    """Run something of this folder in processes that accelerate starts; what they print."""
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
     command = launch_command(processes, *map(str, arguments))
     done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
@@ -104,6 +104,15 @@ def test_a_training_by_two_processes_is_one_run_that_stops_and_goes_on(light):
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert newest.step == lines[-1]["step"] < 1000
     assert [line["step"] for line in lines] == list(range(1, newest.step + 1))
+
+
+def test_the_command_line_trains_in_processes_that_accelerate_launched(light):
+    options = ("--steps", 2, "--start", "scratch", "--batch-size", 4)
+    said = launched(TESTS / "many.py", "train", light.path, *options)
+    assert said.count("8 clips") == said.count(f"run: {light.run_dir('main')}") == 1  # one of them speaks
+    lines = [json.loads(line) for line in (light.run_dir("main") / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]  # and writes
+    assert newest_checkpoint(light.run_dir("main") / "checkpoints")[1].step == 2
 
 
 def test_what_the_processes_said_before_they_failed_is_told(light):

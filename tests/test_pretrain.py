@@ -16,6 +16,7 @@ from voiceclone import pretrain as pretraining
 from voiceclone.align import align
 from voiceclone.audio import AudioConfig, load, resample, save
 from voiceclone.errors import TrainingError
+from voiceclone.log import Log
 from voiceclone.pitch import track_pitch
 from voiceclone.prepare import prepare, read_corpus
 from voiceclone.pretrain import PretrainConfig, corpus_examples, mel_statistics, pretrain
@@ -303,6 +304,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(corpus, features, tmp_pa
     steps.close()
     second = list(pretrain(corpus, out=tmp_path / "parts", features=features, config=config(steps=4)))
     assert [step.step for step in second] == [3, 4]  # the last checkpoint was at 2
+    assert [row["step"] for row in Log(tmp_path / "parts" / "log.jsonl").read()] == [1, 2, 3, 4]
     assert [step.learned for step in first[:2] + second] == [step.learned for step in whole]
     assert list(pretrain(corpus, out=tmp_path / "parts", features=features, config=config(steps=4))) == []
 

@@ -230,7 +230,7 @@ def test_noise_of_another_size_is_refused(vocoder, reference):
 
 @pytest.mark.parametrize("mel", [torch.zeros(1, 5, 3), torch.zeros(4, 3), torch.full((1, 4, 3), torch.nan)])
 def test_a_spectrogram_that_cannot_be_spoken_is_refused(mel, vocoder):
-    with pytest.raises(AudioError, match="waveglow was given a spectrogram"):
+    with pytest.raises(AudioError, match="waveglow.* was given a spectrogram"):
         vocoder(mel)
 
 

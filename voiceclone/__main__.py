@@ -144,7 +144,8 @@ def _pretrain_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--start", metavar="BASE", help="folder of a base to go on from (default: begin anew)")
     added.add_argument("--batch-size", type=int, default=16, help="clips a step")
     added.add_argument("--learning-rate", type=_positive, default=1e-3, help="Adam's, at its highest")
-    added.add_argument("--loaders", type=int, default=0, help="processes that make batches, beside this one")
+    added.add_argument("--loaders", type=int,
+                       help="processes that make batches, beside this one (default: one with a GPU)")  # fmt: skip
     added.add_argument("--features", type=Path, help="folder of what prepare finds (default: features/ in the corpus)")
     _preparing_options(added)
     added.add_argument("--seed", type=int, default=1234, help="of everything random")

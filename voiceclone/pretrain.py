@@ -49,7 +49,7 @@ class PretrainConfig:
     log_every: int = 50  # steps
     transcriber: str = ""  # engine that writes what clips without a text say; "" leaves them out
     workers: int | None = None  # clips prepared at once; None = one a core
-    loaders: int = 0  # processes that make batches; 0 = none beside this one
+    loaders: int | None = None  # processes that make batches beside this one; None = one with a GPU, else none
     seed: int = 1234
     device: str | None = None
     learn: LearnConfig = field(

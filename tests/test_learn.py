@@ -12,10 +12,9 @@ from many import examples as random_examples
 from tiny import QUICK, TINY
 
 from voiceclone.audio import AudioConfig
-from voiceclone.dataset import clip_example
+from voiceclone.dataset import clip_example, mel_statistics
 from voiceclone.errors import TrainingError, VoiceCloneError
 from voiceclone.learn import LearnConfig, Learner, learn_config
-from voiceclone.pretrain import mel_statistics
 from voiceclone.schedule import FAKEYOU, Exponential
 from voiceclone.tacotron2 import Tacotron2
 

@@ -15,11 +15,12 @@ from voiceclone import prepare as preparing
 from voiceclone import pretrain as pretraining
 from voiceclone.align import align
 from voiceclone.audio import AudioConfig, load, resample, save
+from voiceclone.dataset import mel_statistics
 from voiceclone.errors import TrainingError
 from voiceclone.log import Log
 from voiceclone.pitch import track_pitch
 from voiceclone.prepare import prepare, read_corpus
-from voiceclone.pretrain import PretrainConfig, corpus_examples, mel_statistics, pretrain
+from voiceclone.pretrain import PretrainConfig, corpus_examples, pretrain
 from voiceclone.prompts import PROMPTS
 from voiceclone.speaker import embed, likeness
 from voiceclone.tacotron2 import PRESETS

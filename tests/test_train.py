@@ -308,7 +308,7 @@ def test_nothing_is_learned_from_what_is_no_number(two, monkeypatch):
             example.mel[0, 5] = float("nan")
         return examples
 
-    monkeypatch.setattr("voiceclone.pretrain.mel_statistics", lambda examples: (torch.zeros(80), torch.ones(80)))
+    monkeypatch.setattr("voiceclone.train.mel_statistics", lambda examples: (torch.zeros(80), torch.ones(80)))
     monkeypatch.setattr(training, "voice_examples", spoiled)
     with pytest.raises(TrainingError, match="not a finite number"):
         list(train(two, config(steps=30, previews=1)))

@@ -96,6 +96,12 @@ def voice_examples(
     return examples
 
 
+def mel_statistics(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of each band over all frames, both (n_mels,)."""
+    frames = torch.cat([example.mel for example in examples], dim=1)
+    return frames.mean(1), frames.std(1).clamp(min=0.1)
+
+
 # Attention's truth ------------------------------------------------------------------------------------------------
 
 

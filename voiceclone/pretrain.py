@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .audio import AudioConfig, log_mel
-from .dataset import Batch, Example
+from .dataset import Batch, Example, mel_statistics
 from .device import choose_device
 from .errors import TrainingError
 from .files import atomic_write
@@ -148,12 +148,6 @@ def _example(row: Row, wave: np.ndarray, found: Features, speaker: torch.Tensor,
 
 
 # Training ---------------------------------------------------------------------------------------------------------
-
-
-def mel_statistics(examples: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of each band over all frames, both (n_mels,)."""
-    frames = torch.cat([example.mel for example in examples], dim=1)
-    return frames.mean(1), frames.std(1).clamp(min=0.1)
 
 
 def pretrain(

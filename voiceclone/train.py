@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from .audio import AudioConfig, load
-from .dataset import Example, split_clips, voice_examples
+from .dataset import Example, mel_statistics, split_clips, voice_examples
 from .device import choose_device
 from .errors import CheckpointError, TrainingError
 from .learn import Learned, Learner
@@ -316,8 +316,6 @@ class _Training:
 
 def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[Tacotron2, bool, tuple[str, ...]]:
     """The model to begin with, whether it knows how to speak already, and what the user should know of it."""
-    from .pretrain import mel_statistics
-
     start = config.start
     if start is None and config.preset == "small" and (BASE / "config.json").exists():
         start = str(BASE)

@@ -67,6 +67,15 @@ def test_more_clips_get_more_time(preset):
     assert TrainConfig(preset=preset, steps=7).for_clips(1000).minutes is None
 
 
+def test_from_the_projects_base_clips_are_learned_no_longer_than_they_teach():
+    assert [TrainConfig().for_clips(count).steps for count in (5, 25, 100, 1000)] == [150, 300, 600, 1200]
+    assert TrainConfig(minutes=60.0).for_clips(25).steps == 300
+    assert TrainConfig(steps=900).for_clips(25).steps == 900
+    assert TrainConfig(epochs=90).for_clips(25).steps is None
+    assert TrainConfig(start="scratch").for_clips(25).steps is None
+    assert TrainConfig(preset="full").for_clips(25).steps is None
+
+
 def test_a_budget_in_epochs_ends_the_training(voice):  # seven clips to learn from, at most four a step
     steps = list(train(voice, config(steps=None, epochs=3, previews=1)))
     assert [step.epoch for step in steps] == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]

@@ -111,7 +111,8 @@ def _train_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--preset", choices=("small", "full"), default="small", help="size of the model")
     added.add_argument("--minutes", type=_positive,
                        help="stop after so many in all (default: 8 for small, 60 for full with 25 clips)")  # fmt: skip
-    added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
+    added.add_argument("--steps", type=int,
+                       help="stop after so many in all (default: 300 for small with 25 clips)")  # fmt: skip
     added.add_argument("--epochs", type=int, help="stop when each clip was learned from so often (default: no limit)")
     added.add_argument("--batch-size", type=int, help="clips a step, over all processes (default: fits the clips)")
     added.add_argument("--schedule", choices=("cosine", "fakeyou"), default="cosine",

@@ -11,6 +11,8 @@ from .schedule import SCHEDULES, Exponential
 from .tacotron2 import PRESETS, Tacotron2Config
 
 DEFAULT_MINUTES = {"small": 8.0, "full": 60.0}  # for 25 clips, on two cores and on a T4
+# From the project's base 25 clips teach in so many steps what they can: on held-out clips the loss rises after them.
+ENOUGH_STEPS = 300
 SPEAKER_SIZE = 256  # of the embeddings of `speaker`
 
 
@@ -20,7 +22,7 @@ class TrainConfig:
 
     preset: str = "small"  # small (a laptop) or full (a GPU)
     minutes: float | None = None  # over all sessions; None = `default_minutes`, unless steps or epochs are given
-    steps: int | None = None  # optimiser steps, over all sessions
+    steps: int | None = None  # optimiser steps, over all sessions; None = as many as `for_clips` says, if it says any
     epochs: int | None = None  # times that every clip is learned from, over all sessions
     run: str = "main"  # name of the folder below runs/
     resume: bool = True  # go on from the newest whole checkpoint; False begins anew
@@ -57,9 +59,12 @@ class TrainConfig:
         return replace(sizes, speaker_dim=SPEAKER_SIZE) if self.speaker else sizes
 
     def for_clips(self, count: int) -> TrainConfig:
-        """The same with a budget, if it has none."""
-        unlimited = self.minutes is None and self.steps is None and self.epochs is None
-        return replace(self, minutes=default_minutes(self.preset, count)) if unlimited else self
+        """The same with a budget, if it has none; from the project's base never more steps than clips can teach in."""
+        if self.steps is not None or self.epochs is not None:
+            return self
+        minutes = default_minutes(self.preset, count) if self.minutes is None else self.minutes
+        from_base = self.preset == "small" and self.start is None
+        return replace(self, minutes=minutes, steps=round(ENOUGH_STEPS * growth(count)) if from_base else None)
 
     def learn_config(self, count: int, *, based: bool, device: str) -> LearnConfig:
         """How the weights are changed, learning from so many clips."""
@@ -76,11 +81,16 @@ class TrainConfig:
 
 
 def default_minutes(preset: str, count: int) -> float:
-    """Minutes that suit a number of clips: more clips have more to teach, but each is worth less.
+    """Minutes that suit a number of clips."""
+    return DEFAULT_MINUTES[preset] * growth(count)
 
-    They grow with the clips' square root, from half as long for 6 clips to four times as long for 400 as for 25.
+
+def growth(count: int) -> float:
+    """How much longer to train than with 25 clips: more have more to teach, but each is worth less.
+
+    The clips' square root, from half as long for 6 clips to four times as long for 400.
     """
-    return DEFAULT_MINUTES[preset] * min(max(math.sqrt(count / 25), 0.5), 4.0)
+    return min(max(math.sqrt(count / 25), 0.5), 4.0)
 
 
 def share_spent(config: TrainConfig, steps: int = 0, seconds: float = 0.0, epochs: float = 0.0) -> float:

@@ -132,6 +132,14 @@ def test_the_average_of_weights_that_stand_still_is_the_weights(examples):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+def test_the_average_remembers_little_of_its_start(examples):
+    learner = a_learner(examples, replace(QUICK, average=0.999))
+    before = everything(learner.averaged)
+    run(learner, examples, 1)
+    for name, weight in learner.plain.named_parameters():
+        torch.testing.assert_close(learner.averaged.state_dict()[name], 0.1 * before[name] + 0.9 * weight)
+
+
 def test_the_average_speaks_unless_there_is_none(examples):
     assert a_learner(examples).speaking is not a_learner(examples).plain
     learner = a_learner(examples, replace(QUICK, average=0.0))

@@ -152,6 +152,11 @@ def test_sentences_follow_each_other_with_a_pause(synthesizer):
     assert both.text == "Good morning. How are you?"
 
 
+def test_a_sentence_said_twice_is_said_in_two_ways(synthesizer):
+    first, again = synthesizer.stream("Good morning. Good morning.", takes=1)
+    assert not np.array_equal(first.mel, again.mel)
+
+
 @pytest.mark.parametrize("text", ["", "  \n ", "...", "👍", "Hello 👍 there."])
 def test_a_text_that_cannot_be_said_is_refused(synthesizer, text):
     with pytest.raises(TextError):

@@ -273,6 +273,18 @@ def test_loss_is_zero_for_perfect_mels_and_ignores_padding(config):
     assert losses[0] == losses[1] > 0
 
 
+def test_mel_loss_is_the_mean_error_of_the_frames_that_are_the_clips():
+    model = Tacotron2(TINY).eval()
+    text, text_lengths, mels, mel_lengths, speaker = a_batch(TINY)
+    out = model(text, text_lengths, mels, mel_lengths, speaker)
+    expected = 0.0
+    for predicted in (out.mel, out.mel_postnet):
+        error = torch.cat([(predicted - mels)[row, :, :frames] for row, frames in enumerate(mel_lengths)], dim=1)
+        expected += float(error.square().mean() + 0.5 * error.abs().mean())
+    found = tacotron_loss(model, out, mels, None, LossConfig(absolute=0.5)).mel
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_blurred_picture_lacks_contrast_and_one_at_another_level_does_not():
     model = Tacotron2(TINY_SMALL).eval()
     *batch, mels, mel_lengths, speaker = a_batch(TINY_SMALL)

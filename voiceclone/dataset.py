@@ -118,7 +118,7 @@ def attention_target(example: Example, n_frames_per_step: int) -> np.ndarray:
         at_symbol = (np.arange(len(example.ids)) + 0.5) / len(example.ids)
         target = np.exp(-0.5 * ((at_step - at_symbol) / DIAGONAL_WIDTH) ** 2)
     else:
-        ends = np.maximum.accumulate(example.ends).astype(np.float64)
+        ends = example.ends.astype(np.float64)
         ends[-1] = max(ends[-1], edges[-1])  # whatever follows belongs to the last symbol
         starts = np.concatenate(([edges[0]], ends[:-1]))
         overlap = np.minimum(edges[1:, None], ends) - np.maximum(edges[:-1, None], starts)

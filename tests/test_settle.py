@@ -30,12 +30,11 @@ def weights(model: Tacotron2) -> dict[str, torch.Tensor]:
 
 
 def test_more_clips_are_trusted_more():
-    shares = [share_learned(clips) for clips in (1, 5, 25, 100, 1000)]
+    shares = [share_learned(clips) for clips in (1, 5, 20, 80, 1000)]
     assert shares == sorted(shares)
-    assert shares[0] < 0.1 < shares[1] < 0.3
-    assert shares[2] == 0.5
-    assert 0.75 < shares[3] < 0.85
-    assert 0.95 < shares[4] < 1
+    assert shares[0] < 0.2
+    np.testing.assert_allclose(shares[1:4], [1 / 3, 1 / 2, 2 / 3])  # beside the base: a half, one, two
+    assert 0.85 < shares[4] < 1
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -136,6 +136,29 @@ def test_the_level_moves_and_nothing_else_does(open_recorder):
     assert recorder.root.evaluate("e => e.scrollWidth <= e.clientWidth")
 
 
+def test_too_quiet_and_too_loud_are_said_while_one_reads(open_recorder, chromium, tmp_path):
+    t = np.arange(40 * RATE) / RATE
+    whisper_then_shout = np.clip(np.sin(2 * np.pi * 300 * t) * np.where(t < 12, 0.002, 3), -1, 1)
+    soundfile.write(tmp_path / "levels.wav", whisper_then_shout, RATE, subtype="PCM_16")
+    recorder = open_recorder(chromium.window(wav=tmp_path / "levels.wav"))
+    recorder.ready()
+    recorder.record(0)
+    for state, said in (("doubtful", "Too quiet: come closer"), ("bad", "Too loud: move back")):
+        recorder.page.locator(f".vcr-meter[data-state={state}]").wait_for()
+        assert recorder.part("loud").inner_text() == said
+
+
+def test_another_microphone_is_chosen_and_records(open_recorder, voice):
+    recorder = open_recorder()
+    recorder.ready()
+    names = recorder.part("device").locator("option").all_inner_texts()
+    recorder.part("device").select_option(names[-1])
+    recorder.wait(phase="ready")
+    recorder.take(0.6, "0001-1.wav")
+    chosen = recorder.part("device").evaluate("(select) => select.selectedOptions[0].textContent")
+    assert len(names) > 1 and chosen == names[-1]
+
+
 def test_every_control_has_a_name(open_recorder):
     recorder = open_recorder()
     nameless = recorder.root.evaluate(

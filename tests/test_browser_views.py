@@ -196,6 +196,20 @@ def test_a_table_of_hundreds_of_clips_holds_no_sounds_and_its_last_row_is_a_key_
     assert notebook.page.evaluate("document.activeElement.dataset.clip") == f"{MANY:04d}"
 
 
+def test_reading_again_by_key_leads_into_the_recorder_and_its_take_into_the_table(notebook):
+    view, many = shown(notebook, "many"), Voice.open(notebook.ask("str(many.voice.path)"))
+    view.locator("[data-clip='0007']").focus()
+    notebook.page.keyboard.press("r")
+    recorder = notebook.page.locator(".vcr:focus[data-index='6']")
+    recorder.wait_for()
+    assert recorder.evaluate("(recorder) => recorder.scrollWidth <= recorder.clientWidth"), "300 sentences fit"
+    for phase in ("review", "recording", "review"):  # the room and the take that is there, a new one, its end
+        notebook.page.keyboard.press("Space")
+        notebook.page.locator(f".vcr[data-phase={phase}]").wait_for()
+    until(notebook, lambda: many.clip("0007").take == "0007-1.wav", "the take")
+    until(notebook, lambda: view.locator("[data-clip='0007'] .vc-note").text_content(), "what is wrong with it")
+
+
 # Cleaning -------------------------------------------------------------------------------------------------------------
 
 

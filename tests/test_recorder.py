@@ -379,6 +379,10 @@ def test_without_an_engine_the_take_counts_as_checked(voice, page):
     assert page.recorder.sentences[0]["state"] in ("checked", "bad")
 
 
+def test_the_pages_script_is_short():
+    assert len(str(Recorder._esm).encode()) < 40_000
+
+
 def test_a_recorder_says_how_far_one_is(voice):
     made = Recorder(Voice.open(voice.path), PROMPTS)
     assert repr(made) == "0 of 25 sentences recorded"

@@ -39,6 +39,12 @@ def test_headless_panels_show_a_table_and_make_no_widgets(recorded, monkeypatch)
     assert bundle["text/html"].count("<tr>") == 1 + 3  # heading and three takes
 
 
+def test_where_nobody_can_record_it_is_said_how_takes_come_in(voice, monkeypatch):
+    monkeypatch.setenv(HEADLESS_VARIABLE, "1")
+    bundle, _ = widgets.TakePanel(voice)._repr_mimebundle_()
+    assert all("takes_from" in bundle[kind] for kind in ("text/plain", "text/html"))
+
+
 def test_panels_in_a_browser_carry_the_widget_and_the_table_beside_it(recorded, monkeypatch):
     monkeypatch.setenv(HEADLESS_VARIABLE, "0")
     bundle, _ = widgets.TakePanel(recorded)._repr_mimebundle_()

@@ -1,7 +1,7 @@
 """The notebooks as an application: their words and views as web pages, without a cell, by Voilà.
 
 ``python -m voiceclone.app`` serves them on this machine. The pages are the notebooks themselves: a copy of each is
-given one cell before all others, which calls `begin`.
+given one cell before all others, which calls `begin`, and loses its badge for Colab.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .errors import UnavailableError
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 FIRST = "from voiceclone import app; app.begin()"
+BADGE = "[![Open in Colab]"
 LATER = "This part comes when the steps before it are done; then load this page again."
 
 
@@ -52,6 +53,8 @@ def write_pages(folder: str | Path) -> list[Path]:
     pages = []
     for path in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         book = nbformat.read(path, as_version=4)
+        for cell in book.cells:
+            cell.source = "".join(line for line in cell.source.splitlines(keepends=True) if not line.startswith(BADGE))
         book.cells.insert(0, nbformat.v4.new_code_cell(FIRST))
         pages.append(Path(folder) / path.name)
         nbformat.write(book, pages[-1])

@@ -99,7 +99,7 @@ class Recorder {
     if (actions[this.phase]) actions[this.phase]();
   }
 
-  get redo() { return this.sentence.state === 'bad'; }
+  get redo() { return this.sentence.state === 'bad' || this.sentence.take === this.model.get('again'); }
   get following() { // the next sentence that needs a take
     const sentences = this.model.get('sentences'), count = sentences.length;
     const order = Array.from({ length: count - 1 }, (_, k) => (this.index + 1 + k) % count);
@@ -115,6 +115,7 @@ class Recorder {
   }
 
   async checkRoom() {
+    this.shown = null;
     if (!(await this.open())) return;
     this.levels = [];
     this.set('room');

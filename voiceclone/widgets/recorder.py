@@ -68,6 +68,7 @@ class Recorder(anywidget.AnyWidget):
     sentences = traitlets.List(traitlets.Dict()).tag(sync=True)  # what is known of each
     coverage = traitlets.Unicode().tag(sync=True)  # HTML
     ears = traitlets.Unicode("opening").tag(sync=True)  # "opening", "" when they are open, else why they are not
+    again = traitlets.Unicode(None, allow_none=True).tag(sync=True)  # a take to be read again, good as it may be
     local = traitlets.Bool(False).tag(sync=True)
     able = traitlets.Unicode().tag(sync=True)  # "yes", or why the page has no microphone: insecure, blocked, ...
 

@@ -62,7 +62,7 @@ function drawTake(canvas, wave, rate) {
   context.drawImage(spectrogram(wave, rate, 700, 128), 0, top, width, height - top);
 }
 
-function spectrogram(wave, rate, columns, rows) { // up to 8 kHz, 70 dB from the loudest down, high sounds lifted
+function spectrogram(wave, rate, columns, rows) { // up to 8 kHz, 60 dB from the loudest down, high sounds lifted
   const size = 1024, re = new Float32Array(size), im = new Float32Array(size);
   const levels = new Float32Array(columns * rows);
   const window = Float32Array.from({ length: size }, (_, k) => 0.5 - 0.5 * Math.cos((2 * Math.PI * k) / size));
@@ -87,7 +87,7 @@ function spectrogram(wave, rate, columns, rows) { // up to 8 kHz, 70 dB from the
   const picture = Object.assign(document.createElement('canvas'), { width: columns, height: rows });
   const image = new ImageData(columns, rows);
   levels.forEach((level, k) => {
-    const at = Math.max(0, 1 + (level - loudest) / 70) * (MAGMA.length - 1);
+    const at = Math.max(0, 1 + (level - loudest) / 60) * (MAGMA.length - 1);
     const low = Math.min(MAGMA.length - 2, Math.floor(at)), from = MAGMA[low], to = MAGMA[low + 1];
     for (let c = 0; c < 3; c++) image.data[4 * k + c] = from[c] + (at - low) * (to[c] - from[c]);
     image.data[4 * k + 3] = 255;

@@ -107,7 +107,7 @@ class View {
     this.$('next').textContent = prompts[index + 1] ? `Next: ${prompts[index + 1]}` : 'This is the last sentence.';
     this.paintSteps(sentences);
     this.paintButtons(sentence);
-    this.$('hint').textContent = phase === 'review' && !recorder.shown ? '' : HINT[phase] || '';
+    this.$('hint').textContent = recorder.shown ? '' : HINT[phase] || '';
     this.paintWords(take);
     this.paintUnsent();
     this.paintFoot();

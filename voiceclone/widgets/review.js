@@ -146,7 +146,19 @@ function render({ model, el }) {
     if (await ask(type, { id }) && own && active === id) move(1);
   }
 
-  const retake = (id) => ask('retake', { id });
+  async function retake(id) {
+    if (!(await ask('retake', { id }))) return;
+    const box = el.closest('.widget-vbox');
+    for (let tries = 0; tries < 50; tries++) { // until the recorder is drawn below; its keys are the next ones pressed
+      const recorder = box?.querySelector(".vcr:not([data-phase='released'])");
+      if (recorder) {
+        recorder.focus();
+        recorder.scrollIntoView({ block: 'nearest' });
+        return;
+      }
+      await new Promise((done) => { setTimeout(done, 100); });
+    }
+  }
 
   // Keys --------------------------------------------------------------------------------------------------------------
 

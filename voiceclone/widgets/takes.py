@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 WORDS_PER_SECOND = 2.0  # an unhurried reader; the recording time offered for a prompt
 SPARE_SECONDS = 2.0  # for the breath before and after
+NOBODY = (  # is there to read, as far as a saved or headless notebook can tell
+    "Run this cell in JupyterLab or Colab to record, or name a folder of recordings (0001-1.wav, ...) as takes_from."
+)
 
 
 class TakePanel(Panel):
@@ -80,11 +83,11 @@ class TakePanel(Panel):
 
     def html(self) -> str:
         rows = [(clip.id, clip.prompt, clip.take, _verdict(clip)) for clip in self.recorded]
-        shown = table(rows, heading=("clip", "prompt", "take", "checks"))
-        return f"<p>{html.escape(self.summary())}</p>{shown._repr_html_()}"
+        shown = table(rows, heading=("clip", "prompt", "take", "checks"))._repr_html_() if rows else ""
+        return f"<p>{html.escape(self.text())}</p>{shown}"
 
     def text(self) -> str:
-        return self.summary()
+        return self.summary() if self.recorded else f"{self.summary()} {NOBODY}"
 
     def summary(self) -> str:
         """How many prompts are read and how many takes have something wrong, in a line."""
@@ -105,7 +108,7 @@ class TakePanel(Panel):
         ways.set_title(0, "Files, folders, or this computer's own microphone")
         self.recorder.observe(lambda change: self._unfold(ways, change["new"]), "able")
         ways.observe(lambda change: self._follow(), "selected_index")
-        return ipywidgets.VBox([self.recorder, ways])
+        return ipywidgets.VBox([self.recorder, ways], layout={"max_width": "960px"})
 
     def _unfold(self, ways: ipywidgets.Accordion, able: str) -> None:
         if able != "yes":  # the page has no microphone
@@ -178,7 +181,7 @@ class TakePanel(Panel):
         names = [path.name for path in self.voice.takes(f"{self._at:04d}")]
         self._choice.unobserve(self._choose, "value")
         self._choice.options = names
-        self._choice.value = clip.take if clip else None
+        self._choice.value = clip.take if clip and clip.take in names else None  # its file may have been removed
         self._choice.layout.display = "" if len(names) > 1 else "none"
         self._choice.observe(self._choose, "value")
         self._view.value = take_picture(self.voice, clip)._repr_html_() if clip else "<i>not recorded yet</i>"

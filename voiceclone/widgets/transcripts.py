@@ -103,10 +103,12 @@ class TranscriptTable(LivePanel):
 
         known = dict(enumerate(PROMPTS, 1)) | {clip.number: clip.prompt for clip in self.voice.clips}
         prompts = [known.get(number, "") for number in range(1, max(known) + 1)]
-        panel = TakePanel(self.voice, prompts=prompts, at=self.voice.clip(message["id"]).number)
+        clip = self.voice.clip(message["id"])
+        panel = TakePanel(self.voice, prompts=prompts, at=clip.number)
         self._below.children = (panel.widget,)
+        panel.recorder.again = clip.take
         panel.recorder.observe(lambda change: self.on_refresh({}), "sentences")  # a take was kept
-        return {"said": f"The recorder below the table is open at clip {message['id']}."}
+        return {"said": f"The recorder below the table is open at clip {clip.id}."}
 
     def on_refresh(self, message: Mapping[str, Any]) -> None:
         """Show what changed in ``clips.csv`` since the table was drawn: a retake, a correction in a spreadsheet."""

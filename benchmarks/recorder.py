@@ -1,9 +1,9 @@
-"""Time the recorder in a real browser: ``python benchmarks/recorder.py [keeping] [memory] [session] [size]``.
+"""Time the recorder in a real browser: ``python benchmarks/recorder.py [keeping] [memory] [session] [table] [size]``.
 
 It starts a JupyterLab and a Chromium of its own. `keeping`: from Stop until a take of 10 s and of 60 s is in the voice
 folder. `memory`: the page's heap over 100 takes. `session`: the 25 sentences of the sample voice, played by the fake
 microphone, from opening notebook 01 to the last verdict, with nobody touching the kernel; and how long after Stop each
-take is kept, and its words are judged. `size`: of the page's script.
+take is kept, and its words are judged. `table`: the review of 500 clips. `size`: of the page's script.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,13 @@ from lab import Chromium, Lab, Notebook, wait_until  # noqa: E402 - a module of 
 
 from voiceclone import Voice  # noqa: E402
 from voiceclone.prompts import PROMPTS  # noqa: E402
+from voiceclone.record import import_takes  # noqa: E402
 
 RATE = 44_100  # Hz, of Chromium's fake microphone
 TAKES = ROOT / "data" / "sample_voice" / "takes"
 OPENING = 12.0  # s of silence in the file before the first sentence: the check of the room
 PAUSE = 3.0  # s between the sentences
+ROWS = 500  # clips of the long table
 
 # Presses the button, and tells how many ms later this take is kept.
 STOP = """(name) => new Promise((done) => {
@@ -45,6 +48,18 @@ WATCH = """() => {
   new MutationObserver(() => [...steps.children].forEach((step, k) => {
     if (step.dataset.state) states[k][step.dataset.state] ??= performance.now();
   })).observe(steps, { attributes: true, subtree: true });
+}"""
+
+# Goes 100 rows down, and tells how many ms later each is on the screen.
+DOWN = """async () => {
+  const times = [];
+  for (let k = 0; k < 100; k++) {
+    const begun = performance.now();
+    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowDown', bubbles: true }));
+    await new Promise(requestAnimationFrame);
+    times.push(performance.now() - begun);
+  }
+  return times;
 }"""
 
 
@@ -120,6 +135,25 @@ def session(lab: Lab, chromium: Chromium, folder: Path) -> None:
         print(f"a take is {what} {statistics.median(some):.2f} s after Stop (worst {max(some):.2f} s)")
 
 
+def table(lab: Lab, chromium: Chromium, folder: Path) -> None:
+    """How fast one moves through the review of `ROWS` clips."""
+    voice = Voice.create("Corpus", root=folder, consent="the voiceclone project (synthetic voice)")
+    import_takes(voice, [TAKES / "0001-1.flac"])
+    clip = voice.clip("0001")
+    voice.update(*(replace(clip, id=f"{number:04d}") for number in range(1, ROWS + 1)))
+    cell = f"from voiceclone import Voice, widgets\nwidgets.TranscriptTable(Voice.open({str(voice.path)!r}))"
+    lab.write("table.ipynb", [cell])
+    with Notebook(lab, chromium.window(), "table.ipynb") as notebook:
+        begun = time.monotonic()
+        notebook.run(0)
+        notebook.page.locator(f"[data-clip='{ROWS:04d}']").wait_for(state="attached")
+        drawn = time.monotonic() - begun
+        notebook.page.locator("[data-clip='0001']").focus()
+        found = notebook.page.evaluate(DOWN)
+        print(f"{ROWS} clips are drawn {drawn:.1f} s after the cell is run, imports included")
+        print(f"a key leads to the next row in {statistics.median(found):.0f} ms (worst {max(found):.0f} ms)")
+
+
 def size() -> None:
     """The script that the page is sent."""
     from voiceclone.widgets.recorder import Recorder
@@ -168,6 +202,8 @@ def main(*parts: str) -> None:
                 one_panel(measure, lab, chromium, Path(name))
         if "session" in parts or not parts:
             session(lab, chromium, Path(name))
+        if "table" in parts or not parts:
+            table(lab, chromium, Path(name))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ SILENCE = 7.0  # s, before it: the check of the room, and time to press Record
 TAKES = ROOT / "data" / "sample_voice" / "takes"
 SET_UP = f"""from voiceclone import Voice, widgets
 from voiceclone.record import import_takes
-voice = Voice.create("Ada", root="voices", consent="the voiceclone project (synthetic voice)")
-import_takes(voice, [f"{TAKES}/{{number:04d}}-1.flac" for number in range(1, {SENTENCE})])"""
+voice = Voice.create("Ada", root="{{name}}", consent="the voiceclone project (synthetic voice)")
+_ = import_takes(voice, [f"{TAKES}/{{{{number:04d}}}}-1.flac" for number in range(1, {SENTENCE})])"""
 
 
 HEARD = """from dataclasses import replace
@@ -58,7 +58,7 @@ for step, name in ((100, "best"), (200, "step-000200")):
     save_checkpoint(voice.run_dir("base") / "checkpoints" / f"{name}.pt", Checkpoint(load_base(BASE), step, speaker))
 """
 SPEAKING = """synthesizer = Synthesizer.open(voice, run="base")
-widgets.SpeakingBox(synthesizer, text="This voice was made from a few sentences, and it never said this one.")"""
+widgets.SpeakingBox(synthesizer, text="You hear a voice that has never said this sentence.")"""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def whole(notebook: Notebook) -> None:
     """Make the page as high as what is shown, which else would be cut off at its lower end."""
     height = notebook.page.locator(".vc-view").first.evaluate("(view) => view.scrollHeight")
     notebook.page.set_viewport_size({"width": SIZE[0], "height": height + 300})
+    higher = "(height) => document.querySelector('.jp-WindowedPanel-outer').clientHeight > height"
+    notebook.page.wait_for_function(higher, arg=height)
     notebook.page.wait_for_timeout(500)
 
 
@@ -168,7 +170,7 @@ def main(*names: str) -> None:
 
 def photograph(view: View, lab: Lab, window: object, file: Path) -> None:
     """Show a view, do what is done, and keep the picture in 256 colours."""
-    lab.write(f"{view.name}.ipynb", [SET_UP, view.cell])
+    lab.write(f"{view.name}.ipynb", [SET_UP.format(name=view.name), view.cell])
     with Notebook(lab, window, f"{view.name}.ipynb") as notebook:
         notebook.run_all()
         part = notebook.page.locator(view.part).first
@@ -176,7 +178,7 @@ def photograph(view: View, lab: Lab, window: object, file: Path) -> None:
         view.act(notebook)
         picture = Image.open(io.BytesIO(part.screenshot()))
     file.parent.mkdir(exist_ok=True)
-    picture.convert("RGB").quantize(256).save(file, optimize=True)
+    picture.convert("RGB").quantize(256, kmeans=2).save(file, optimize=True)
     window.close()
 
 

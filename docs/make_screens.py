@@ -52,7 +52,7 @@ from voiceclone.evaluate import SENTENCES
 from voiceclone.speaker import embed
 from voiceclone.synthesize import Synthesizer
 from voiceclone.tacotron2.checkpoint import Checkpoint, load_base, save_checkpoint
-from voiceclone.train import BASE
+from voiceclone.train_config import BASE
 speaker = torch.from_numpy(embed(*load(voice.take_path(voice.clip("0001")))))
 for step, name in ((100, "best"), (200, "step-000200")):
     save_checkpoint(voice.run_dir("base") / "checkpoints" / f"{name}.pt", Checkpoint(load_base(BASE), step, speaker))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from many import PLAIN, STEADY, a_voice, examples, make_light
 
-from voiceclone import colab, drive
+from voiceclone import colab, drive, train_config
 from voiceclone import train as training
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.export import export, import_checkpoint, import_zip
@@ -74,6 +74,17 @@ def test_from_the_projects_base_clips_are_learned_no_longer_than_they_teach():
     assert TrainConfig(epochs=90).for_clips(25).steps is None
     assert TrainConfig(start="scratch").for_clips(25).steps is None
     assert TrainConfig(preset="full").for_clips(25).steps is None
+
+
+def test_random_weights_that_nobody_asked_for_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(train_config, "BASE", tmp_path)  # as where the package was installed without its base
+    monkeypatch.setitem(PRESETS, "full", PLAIN)
+    monkeypatch.setitem(PRESETS, "small", PLAIN)
+    for preset, advice in (("full", "nvidia-ljspeech"), ("small", str(tmp_path))):
+        _, based, (note,) = training._starting_model(TrainConfig(preset=preset), examples())
+        assert not based and "random weights" in note and advice in note
+    assert TrainConfig().for_clips(25).steps is None  # they need all the time there is
+    assert training._starting_model(TrainConfig(start="scratch"), examples())[2] == ()
 
 
 def test_a_budget_in_epochs_ends_the_training(voice):  # seven clips to learn from, at most four a step
@@ -187,16 +198,6 @@ def test_a_best_checkpoint_that_is_gone_is_made_again(voice):
 
 
 # TensorBoard ------------------------------------------------------------------------------------------------------
-
-
-def test_random_weights_that_nobody_asked_for_are_said(monkeypatch, tmp_path):
-    monkeypatch.setattr(training, "BASE", tmp_path)  # as where the package was installed without its base
-    monkeypatch.setitem(PRESETS, "full", PLAIN)
-    monkeypatch.setitem(PRESETS, "small", PLAIN)
-    for preset, advice in (("full", "nvidia-ljspeech"), ("small", str(tmp_path))):
-        _, based, (note,) = training._starting_model(TrainConfig(preset=preset), examples())
-        assert not based and "random weights" in note and advice in note
-    assert training._starting_model(TrainConfig(start="scratch"), examples())[2] == ()
 
 
 def test_tensorboard_reads_what_the_log_says(voice):

@@ -27,7 +27,7 @@ from voiceclone.synthesize import (
 from voiceclone.tacotron2 import Tacotron2
 from voiceclone.tacotron2.checkpoint import Checkpoint, load_base, save_checkpoint
 from voiceclone.text import to_ids
-from voiceclone.train import BASE
+from voiceclone.train_config import BASE
 from voiceclone.voice import Voice
 
 SENTENCE = "The children found a small boat beside the river this morning."

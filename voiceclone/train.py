@@ -30,10 +30,9 @@ from .settle import settle, share_learned
 from .tacotron2 import Tacotron2, Tacotron2Config, warm_start
 from .tacotron2.checkpoint import Checkpoint, adopt
 from .text import FRONT_END
-from .train_config import TrainConfig, share_spent
+from .train_config import TrainConfig, random_start, share_spent
 from .voice import Clip, Voice
 
-BASE = Path(__file__).parent.parent / "data" / "base"  # made by `python -m voiceclone pretrain`
 GOOD_COUNT = 20  # clips from which a voice is learned well
 # One misheard word of the previews' 59 is chance: a later checkpoint that is no worse than that takes over.
 CLEARLY = 0.02
@@ -316,14 +315,12 @@ class _Training:
 
 def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[Tacotron2, bool, tuple[str, ...]]:
     """The model to begin with, whether it knows how to speak already, and what the user should know of it."""
-    start = config.start
-    if start is None and config.preset == "small" and (BASE / "config.json").exists():
-        start = str(BASE)
+    start = config.begins_with
     if start in (None, "scratch"):
         model = Tacotron2(config.sizes)
         if model.config.normalise_mels:
             model.set_mel_statistics(*mel_statistics(examples))
-        return model, False, () if start else (_random_start(config.preset),)
+        return model, False, () if start else (random_start(config.preset),)
     try:
         started = warm_start(start, config.sizes)
     except CheckpointError:
@@ -331,15 +328,6 @@ def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[T
             raise
         return _with_speaker(start, config.sizes)
     return started.model, True, started.notes
-
-
-def _random_start(preset: str) -> str:
-    """What to say where nobody has asked for random weights."""
-    known = {"small": f"a base, which belongs in {BASE}", "full": "a checkpoint, for example start='nvidia-ljspeech'"}
-    return (
-        "This training begins with random weights, so that a voice of few clips will hardly be understood. Begin with "
-        f"{known[preset]}."
-    )
 
 
 def _with_speaker(start: str, sizes: Tacotron2Config) -> tuple[Tacotron2, bool, tuple[str, ...]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .errors import VoiceCloneError
 from .learn import LearnConfig, learn_config
 from .schedule import SCHEDULES, Exponential
 from .tacotron2 import PRESETS, Tacotron2Config
 
+BASE = Path(__file__).parent.parent / "data" / "base"  # made by `python -m voiceclone pretrain`
 DEFAULT_MINUTES = {"small": 8.0, "full": 60.0}  # for 25 clips, on two cores and on a T4
 # From the project's base 25 clips teach in so many steps what they can: on held-out clips the loss rises after them.
 ENOUGH_STEPS = 300
@@ -58,12 +60,18 @@ class TrainConfig:
         sizes = PRESETS[self.preset]
         return replace(sizes, speaker_dim=SPEAKER_SIZE) if self.speaker else sizes
 
+    @property
+    def begins_with(self) -> str | None:
+        """What `start` says, else for small the project's base; None where that is not there: random weights."""
+        has_base = self.preset == "small" and (BASE / "config.json").exists()
+        return str(BASE) if self.start is None and has_base else self.start
+
     def for_clips(self, count: int) -> TrainConfig:
         """The same with a budget, if it has none; from the project's base never more steps than clips can teach in."""
         if self.steps is not None or self.epochs is not None:
             return self
         minutes = default_minutes(self.preset, count) if self.minutes is None else self.minutes
-        from_base = self.preset == "small" and self.start is None
+        from_base = self.begins_with == str(BASE)
         return replace(self, minutes=minutes, steps=round(ENOUGH_STEPS * growth(count)) if from_base else None)
 
     def learn_config(self, count: int, *, based: bool, device: str) -> LearnConfig:
@@ -78,6 +86,15 @@ class TrainConfig:
     def previews_due(self) -> int:
         """Previews over the budget: each costs some ten seconds on a laptop, which a short budget cannot spare."""
         return self.previews if self.minutes is None else max(1, min(self.previews, int(self.minutes)))
+
+
+def random_start(preset: str) -> str:
+    """What to say where a training begins with random weights and nobody has asked for them."""
+    known = {"small": f"a base, which belongs in {BASE}", "full": "a checkpoint, for example start='nvidia-ljspeech'"}
+    return (
+        "This training begins with random weights, so that a voice of few clips will hardly be understood. Begin with "
+        f"{known[preset]}."
+    )
 
 
 def default_minutes(preset: str, count: int) -> float:

@@ -40,7 +40,7 @@ _SAID = {  # state -> what a person reads
     "training": "Training.",
     "stopping": "Stopping: this step is finished and saved.",
     "stopped": "Stopped and saved. Go on whenever you like, also after a restart.",
-    "done": "Done: the time for this run is spent.",
+    "done": "Done: this run has had its time or its steps.",
     "failed": "Training stopped because of a problem.",
 }
 

@@ -8,7 +8,7 @@ anything is timed it is made sure that they say the same. Each measurement runs 
 memory is then its alone.
 
 - training: a step of batch, frames and symbols as asked for, all with forward, backward, clipping and Adam;
-- speaking: frames made one after another from the frames before, for one sentence;
+- speaking: frames made one after another from the frames before, for one sentence or several;
 - HiFi-GAN: log-mels to sound, the authors' generator after its ``remove_weight_norm``.
 
 The share of the machine is what a step's matrix products and convolutions would take at the rate at which it
@@ -201,21 +201,22 @@ def nvidia_training(options: argparse.Namespace) -> Callable[[], object]:
 
 
 def our_speaking(options: argparse.Namespace) -> Callable[[], object]:
-    """One sentence, free-running, all takes of it at once, as the synthesizer asks for them."""
+    """Sentences, free-running, all takes of all of them at once, as the synthesizer asks for them."""
     torch.manual_seed(0)
     model = Tacotron2(FULL).eval()
-    text, lengths = (part[:1].repeat_interleave(options.takes, 0) for part in batch_of(options)[:2])
+    text, lengths = (part[: options.sentences].repeat_interleave(options.takes, 0) for part in batch_of(options)[:2])
     if options.half:
         model.decoder.pack()
     return lambda: model.infer(text, lengths, options.steps, gate_threshold=NEVER)
 
 
 def nvidia_speaking(options: argparse.Namespace) -> Callable[[], object]:
-    """The same sentence by NVIDIA's ``inference``, one take after another: it takes no more at once."""
+    """The same by NVIDIA's ``inference``, one after another: it takes no more at once."""
     torch.manual_seed(0)
     model = nvidia(options.tacotron2, options.steps)[0].eval()
-    text = batch_of(options)[0][:1]
-    return torch.no_grad()(lambda: [model.inference(text) for _ in range(options.takes)])
+    text, lengths = batch_of(options)[:2]
+    texts = [row[None, :length] for row, length in zip(text, lengths.tolist(), strict=True)][: options.sentences]
+    return torch.no_grad()(lambda: [model.inference(text) for text in texts for _ in range(options.takes)])
 
 
 def our_hifigan(options: argparse.Namespace) -> Callable[[], object]:
@@ -321,8 +322,11 @@ def _sizes(what: str, options: argparse.Namespace) -> str:
     precision = precision if options.half else ""
     if what == "training":
         return f" of {options.batch} clips, {options.frames} frames, {options.symbols} symbols{precision}"
-    takes = f", {options.takes} takes" if what == "speaking" and options.takes > 1 else ""
-    return f" {options.steps if what == 'speaking' else options.frames} frames{takes}{precision}"
+    if what == "hifigan":
+        return f" {options.frames} frames"
+    sentences = f" {options.sentences} sentences of" if options.sentences > 1 else ""
+    takes = f", {options.takes} takes" if options.takes > 1 else ""
+    return f"{sentences} {options.steps} frames{takes}{precision}"
 
 
 def main() -> None:
@@ -334,6 +338,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=400, help="of each clip")
     parser.add_argument("--symbols", type=int, default=60, help="of each text")
     parser.add_argument("--steps", type=int, default=400, help="frames to speak")
+    parser.add_argument("--sentences", type=int, default=1, help="that are spoken, which ours speaks at once")
     parser.add_argument("--takes", type=int, default=1, help="of the sentence, which ours speaks at once")
     parser.add_argument("--only", choices=list(PEERS), help="measure nothing else")
     parser.add_argument("--repeats", type=int, default=3)

@@ -27,7 +27,7 @@ def main() -> None:
     spent = sum(utterance.seconds_spent for utterance in said)
     began = time.perf_counter()
     for text in SENTENCES:
-        synthesizer.attempts(to_ids(text), takes=3, seed=0)
+        synthesizer.attempts([to_ids(text)], takes=3, seed=0)
     mel = time.perf_counter() - began
     print(f"{len(said)} sentences, {seconds:.0f} s of speech: {spent / seconds:.2f} s for one of speech,")
     print(f"of which mel spectrograms (best of 3) {mel / seconds:.3f} s")

@@ -152,6 +152,29 @@ def test_sentences_follow_each_other_with_a_pause(synthesizer):
     assert both.text == "Good morning. How are you?"
 
 
+def test_sentences_said_at_once_are_said_as_each_alone(synthesizer):
+    model = copy.deepcopy(synthesizer.model)
+    model.decoder.prenet.dropout = 0.0  # else chance makes them differ
+    speaker = Synthesizer(model, synthesizer.vocoder, speaker=synthesizer.speaker)
+    texts = [to_ids(text) for text in ("Go on.", SENTENCE, "How are you?")]
+    for (attempt, again), ids in zip(speaker.attempts(texts, takes=2, seed=0), texts, strict=True):
+        ((alone,),) = speaker.attempts([ids], takes=1, seed=0)
+        np.testing.assert_allclose(attempt.mel, alone.mel, atol=1e-3)
+        np.testing.assert_allclose(attempt.alignment, alone.alignment, atol=1e-3)
+        np.testing.assert_allclose(attempt.mel, again.mel, atol=1e-3)
+        assert (attempt.stopped, attempt.problems) == (alone.stopped, alone.problems)
+
+
+def test_a_sentence_of_many_without_an_end_is_cut_as_alone(without_gate, monkeypatch):
+    monkeypatch.setattr("voiceclone.synthesize.PATIENCE_SECONDS", 100.0)
+    texts = [to_ids(text) for text in ("Go on.", SENTENCE)]
+    for (attempt,), ids in zip(without_gate.attempts(texts, takes=1, seed=0), texts, strict=True):
+        ((alone,),) = without_gate.attempts([ids], takes=1, seed=0)
+        assert attempt.mel.shape == alone.mel.shape
+        assert attempt.problems[-1] == alone.problems[-1] and "gate never fired" in attempt.problems[-1]
+        assert not attempt.stopped
+
+
 def test_a_sentence_said_twice_is_said_in_two_ways(synthesizer):
     first, again = synthesizer.stream("Good morning. Good morning.", takes=1)
     assert not np.array_equal(first.mel, again.mel)
@@ -167,14 +190,14 @@ def test_a_listener_keeps_the_take_that_is_understood_best(synthesizer):
     class OneGoodTake(Synthesizer):
         """Says the sentence once, and nonsense twice in a sharper way."""
 
-        def attempts(self, ids, *, takes, seed):
-            good = super().attempts(ids, takes=1, seed=seed)[0]
+        def attempts(self, texts, *, takes, seed):
+            ((good,),) = super().attempts(texts, takes=1, seed=seed)
             noise = np.random.default_rng(0).normal(-8, 1, good.mel.shape).astype(np.float32)
             bad = replace(good, mel=noise, sharpness=good.sharpness + 0.1, problems=good.problems)
-            return [bad, good, bad]
+            return [[bad, good, bad]]
 
     speaker = OneGoodTake(synthesizer.model, synthesizer.vocoder, speaker=synthesizer.speaker)
-    good = synthesizer.attempts(to_ids(SENTENCE), takes=1, seed=0)[0]
+    ((good,),) = synthesizer.attempts([to_ids(SENTENCE)], takes=1, seed=0)
     assert not np.array_equal(speaker.say(SENTENCE).mel, good.mel)  # by alignment alone the sharper one is kept
     assert np.array_equal(speaker.say(SENTENCE, listener="whisper").mel, good.mel)
 
@@ -212,14 +235,14 @@ def test_a_gate_that_fires_at_once_is_said_and_what_is_said_can_be_saved(synthes
 
 def test_a_gate_that_never_fires_is_said(without_gate, monkeypatch):
     monkeypatch.setattr("voiceclone.synthesize.PATIENCE_SECONDS", 100.0)
-    (attempt,) = without_gate.attempts(to_ids("Go on."), takes=1, seed=0)
+    ((attempt,),) = without_gate.attempts([to_ids("Go on.")], takes=1, seed=0)
     assert not attempt.stopped
     assert any("gate never fired" in problem for problem in attempt.problems)
 
 
 def test_a_sentence_at_its_end_is_over_even_without_the_gate(without_gate):
     ids = to_ids("Go on.")
-    (attempt,) = without_gate.attempts(ids, takes=1, seed=0)
+    ((attempt,),) = without_gate.attempts([ids], takes=1, seed=0)
     assert not attempt.stopped
     assert len(attempt.alignment) * STEP < 2
     assert attempt.alignment[-1].argmax() == len(ids) - 1

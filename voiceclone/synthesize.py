@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from .ears import Transcriber
-    from .tacotron2 import Tacotron2
+    from .tacotron2 import Tacotron2, TacotronOutput
     from .vocoders import Vocoder
     from .voice import Voice
 
@@ -33,6 +33,7 @@ STUCK_SECONDS = 1.0  # on one sound, which nobody holds so long
 SKIPPED_SOUNDS = 3  # in a row without attention: one short sound may pass between two steps
 REPEATED_SYMBOLS = 4  # that the attention goes back at once
 HEARD = 0.15  # attention, summed over time, from which a sound counts as spoken
+TOGETHER = 4  # sentences that are said at once: a step reads every weight once, however many sentences it speaks
 
 
 @dataclass(frozen=True)
@@ -234,61 +235,75 @@ class Synthesizer:
         sentences = split_sentences(text)
         if not sentences:
             raise TextError(f"There is nothing to say in {text!r}: it has no word.")
-        for number, sentence in enumerate(sentences):
-            yield self._say_sentence(sentence, takes, seed + 1000 * number, listener)
+        yield from self._say_together(sentences[:1], takes, seed, listener)  # so that it is heard soon
+        for at in range(1, len(sentences), TOGETHER):
+            yield from self._say_together(sentences[at : at + TOGETHER], takes, seed + 1000 * at, listener)
 
-    def _say_sentence(self, sentence: str, takes: int, seed: int, listener: str) -> Utterance:
+    def _say_together(self, sentences: Sequence[str], takes: int, seed: int, listener: str) -> Iterator[Utterance]:
+        """Say sentences whose mels are made at once, each yielded as soon as it has become sound."""
         began = time.monotonic()
-        ids = to_ids(sentence, arpabet=self.front_end != LETTERS)
-        symbols = tuple(symbol_names(ids))
-        attempts = self.attempts(ids, takes=takes, seed=seed)
-        misheard = self._misheard(attempts, sentence, listener) if listener else [0.0] * takes
-        best, _ = min(
-            zip(attempts, misheard, strict=True), key=lambda one: (len(one[0].problems), one[1], -one[0].sharpness)
-        )
-        return Utterance(
-            sentence,
-            self._sound(best),
-            self.sample_rate,
-            best.mel,
-            best.alignment,
-            symbols,
-            best.stopped,
-            best.problems,
-            time.monotonic() - began,
-        )
+        texts = [to_ids(sentence, arpabet=self.front_end != LETTERS) for sentence in sentences]
+        tried = self.attempts(texts, takes=takes, seed=seed)
+        share = (time.monotonic() - began) / len(sentences)
+        for sentence, ids, attempts in zip(sentences, texts, tried, strict=True):
+            began = time.monotonic()
+            misheard = self._misheard(attempts, sentence, listener) if listener else [0.0] * takes
+            best, _ = min(
+                zip(attempts, misheard, strict=True), key=lambda one: (len(one[0].problems), one[1], -one[0].sharpness)
+            )
+            yield Utterance(
+                sentence,
+                self._sound(best),
+                self.sample_rate,
+                best.mel,
+                best.alignment,
+                tuple(symbol_names(ids)),
+                best.stopped,
+                best.problems,
+                share + time.monotonic() - began,
+            )
 
-    def attempts(self, ids: Sequence[int], *, takes: int, seed: int) -> list[Attempt]:
-        """Say one sentence's symbols several times at once; only the mels."""
+    def attempts(self, texts: Sequence[Sequence[int]], *, takes: int, seed: int) -> list[list[Attempt]]:
+        """Say each text's symbols several times, all at once; only the mels, a list of takes for each text."""
         import torch
+        from torch.nn.utils.rnn import pad_sequence
 
         from .tacotron2 import AttentionWindow
 
-        symbols = symbol_names(ids)
-        max_steps = round((2 + SECONDS_A_SYMBOL * len(ids)) / self.seconds_a_step)
-        text = torch.tensor([ids] * takes, device=self.device)
-        speaker = None if self.speaker is None else self.speaker.to(self.device).expand(takes, -1)
+        rows = [torch.tensor(ids, device=self.device) for ids in texts for _ in range(takes)]
+        speaker = None if self.speaker is None else self.speaker.to(self.device).expand(len(rows), -1)
         with seeded(seed, self.device):
             out = self.model.infer(
-                text,
-                torch.full((takes,), len(ids), device=self.device),
-                max_steps,
+                pad_sequence(rows, batch_first=True),
+                torch.tensor([len(row) for row in rows], device=self.device),
+                max(self._most_steps(ids) for ids in texts),
                 speaker=speaker,
                 window=AttentionWindow(),
                 patience=round(PATIENCE_SECONDS / self.seconds_a_step),
             )
-        attempts = []
-        for take, frames in enumerate(out.mel_lengths.tolist()):
-            steps = frames // self.model.config.n_frames_per_step
-            alignment = out.alignment[take, :steps].cpu().numpy()
-            problems = alignment_problems(alignment, symbols, self.seconds_a_step)
-            if steps == 1:
-                problems += ("nothing was said: the gate fired at once",)
-            if steps >= max_steps:
-                problems += (f"the gate never fired: it was cut after {steps * self.seconds_a_step:.1f} s",)
-            mel = out.mel_postnet[take, :, :frames].cpu().numpy()
-            attempts.append(Attempt(mel, alignment, bool(out.stopped[take]), problems, float(alignment.max(1).mean())))
-        return attempts
+        return [
+            [self._attempt(out, number * takes + take, ids) for take in range(takes)]
+            for number, ids in enumerate(texts)
+        ]
+
+    def _most_steps(self, ids: Sequence[int]) -> int:
+        """Decoder steps after which a text is cut that has found no end."""
+        return round((2 + SECONDS_A_SYMBOL * len(ids)) / self.seconds_a_step)
+
+    def _attempt(self, out: TacotronOutput, row: int, ids: Sequence[int]) -> Attempt:
+        """One row of what the network gave, and what is wrong with it."""
+        frames_a_step = self.model.config.n_frames_per_step
+        steps, most = int(out.mel_lengths[row]) // frames_a_step, self._most_steps(ids)
+        cut, steps = steps >= most, min(steps, most)
+        alignment = out.alignment[row, :steps, : len(ids)].cpu().numpy()
+        problems = alignment_problems(alignment, symbol_names(ids), self.seconds_a_step)
+        if steps == 1:
+            problems += ("nothing was said: the gate fired at once",)
+        if cut:
+            problems += (f"the gate never fired: it was cut after {steps * self.seconds_a_step:.1f} s",)
+        mel = out.mel_postnet[row, :, : steps * frames_a_step].cpu().numpy()
+        stopped = bool(out.stopped[row]) and not cut
+        return Attempt(mel, alignment, stopped, problems, float(alignment.max(1).mean()))
 
     def _misheard(self, attempts: Sequence[Attempt], sentence: str, listener: str) -> list[float]:
         """Word error rate of each attempt."""

@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         self.dropout = config.encoder_dropout
         self.mask_padding = config.mask_encoder
 
-    def forward(self, embedded: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def forward(self, embedded: torch.Tensor, lengths: torch.Tensor, *, apart: bool = False) -> torch.Tensor:
         """Encode a batch of texts.
 
         Parameters
@@ -32,13 +32,15 @@ class Encoder(nn.Module):
         embedded : torch.Tensor, shape (batch, symbols, symbols_embedding_dim)
         lengths : torch.Tensor, shape (batch,)
             Symbols in each text, in any order.
+        apart : bool
+            Encode each text as if it were alone, whatever the config says of padding.
 
         Returns
         -------
         torch.Tensor, shape (batch, symbols, symbols_embedding_dim)
             Zero after each text's end.
         """
-        inside = mask_from_lengths(lengths, embedded.shape[1]).unsqueeze(1) if self.mask_padding else None
+        inside = mask_from_lengths(lengths, embedded.shape[1]).unsqueeze(1) if apart or self.mask_padding else None
         x = embedded.transpose(1, 2)  # (batch, symbols, channels) -> (batch, channels, symbols)
         for convolution in self.convolutions:
             x = x if inside is None else x * inside

@@ -88,10 +88,10 @@ class Tacotron2(nn.Module):
         return other
 
     def encode(
-        self, text: torch.Tensor, text_lengths: torch.Tensor, speaker: torch.Tensor | None
+        self, text: torch.Tensor, text_lengths: torch.Tensor, speaker: torch.Tensor | None, *, apart: bool = False
     ) -> torch.Tensor:
         """(batch, symbols) ids to (batch, symbols, width), the speaker's projection added where there is one."""
-        encoded = self.encoder(self.embedding(text), text_lengths)
+        encoded = self.encoder(self.embedding(text), text_lengths, apart=apart)
         if not self.config.speaker_dim:
             return encoded
         if speaker is None:
@@ -151,14 +151,18 @@ class Tacotron2(nn.Module):
         )
 
     def _draw(
-        self, said: torch.Tensor, said_pitch: torch.Tensor | None, pitch: torch.Tensor | None
+        self,
+        said: torch.Tensor,
+        said_pitch: torch.Tensor | None,
+        pitch: torch.Tensor | None,
+        inside: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the decoder said, as normalised mels before and after the postnet."""
         if said_pitch is None:
-            return said, said + self.postnet(said)
+            return said, said + self.postnet(said, None, inside)
         mel = self.envelope.draw(said)
         harmonics = self.harmonics(to_hertz(said_pitch.detach()) if pitch is None else pitch)
-        return mel, mel + self.postnet(mel, harmonics)
+        return mel, mel + self.postnet(mel, harmonics, inside)
 
     def smooth(self, mels: torch.Tensor) -> torch.Tensor:
         """True log-mels (batch, n_mels, frames) as they would be before the postnet: without their harmonics."""
@@ -182,7 +186,7 @@ class Tacotron2(nn.Module):
         window: AttentionWindow | None = None,
         patience: int | None = None,
     ) -> TacotronOutput:
-        """Speak: each frame is predicted from those the model has made itself.
+        """Speak: each frame is predicted from those the model has made itself, each text as if it were alone.
 
         Parameters
         ----------
@@ -204,7 +208,7 @@ class Tacotron2(nn.Module):
         TacotronOutput
             ``mel_lengths`` says where each sentence ended, ``stopped`` whether its gate ended it.
         """
-        encoded = self.encode(text, text_lengths, speaker)
+        encoded = self.encode(text, text_lengths, speaker, apart=True)
         outputs, over, stopped = self._steps(encoded, text_lengths, max_steps, gate_threshold, window, patience)
         said = self.decoder.ungroup(torch.stack([o.frames for o in outputs]))
         mel_lengths = over * self.config.n_frames_per_step
@@ -213,7 +217,7 @@ class Tacotron2(nn.Module):
         if self.envelope is not None:
             said = self.envelope.enliven(said, inside)
             pitch = self.decoder.ungroup(torch.stack([o.pitch for o in outputs])) * inside  # unvoiced after the end
-        mel, corrected = self._draw(said, pitch, None)
+        mel, corrected = self._draw(said, pitch, None, inside)
         return TacotronOutput(
             self._to_log_mel(mel),
             self._to_log_mel(corrected),

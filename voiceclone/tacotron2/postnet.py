@@ -26,9 +26,16 @@ class Postnet(nn.Module):
         self.dropout = config.postnet_dropout
         self.final_dropout = config.postnet_dropout if config.postnet_final_dropout else 0.0
 
-    def forward(self, mel: torch.Tensor, harmonics: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, n_mels, frames), and where pitch is said (batch, n_mels + 1, frames) -> the correction."""
+    def forward(
+        self, mel: torch.Tensor, harmonics: torch.Tensor | None = None, inside: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(batch, n_mels, frames), and where pitch is said (batch, n_mels + 1, frames) -> the correction.
+
+        `inside` (batch, 1, frames) is False after each sentence's end: none hears then what lies beyond its own.
+        """
         x = mel if harmonics is None else torch.cat((mel, harmonics), 1)
         for convolution in self.convolutions[:-1]:
+            x = x if inside is None else x * inside
             x = F.dropout(torch.tanh(convolution(x)), self.dropout, self.training)
+        x = x if inside is None else x * inside
         return F.dropout(self.convolutions[-1](x), self.final_dropout, self.training)

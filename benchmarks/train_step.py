@@ -1,6 +1,8 @@
 """How much the whole-sequence decoder saves: a training step beside the same sizes run step by step.
 
-Run it: ``python benchmarks/train_step.py [--preset small] [--batch 12] [--seconds 5]``
+Run it: ``python benchmarks/train_step.py [--preset small] [--batch 12] [--seconds 5] [--precision no]``
+
+Both forms compute in the precision that training takes on this machine, unless another is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import torch
 from torch.nn import functional as F
 
 from voiceclone.audio import AudioConfig
+from voiceclone.device import fast_precision
+from voiceclone.learn import PRECISIONS
 from voiceclone.tacotron2 import PRESETS, LossConfig, Tacotron2, TacotronOutput, tacotron_loss
 from voiceclone.tacotron2.attention import Attention
 from voiceclone.tacotron2.layers import mask_from_lengths
@@ -78,12 +82,16 @@ def check_equal(model: Tacotron2, batch: tuple) -> None:
     model.train()
 
 
-def seconds(forward: Callable[..., TacotronOutput], model: Tacotron2, batch: tuple, repeats: int) -> float:
+def seconds(
+    forward: Callable[..., TacotronOutput], model: Tacotron2, batch: tuple, options: argparse.Namespace
+) -> float:
     """Median time of a forward and backward pass."""
-    times = []
-    for _ in range(repeats + 1):  # the first warms up
+    times, precision = [], options.precision
+    for _ in range(options.repeats + 1):  # the first warms up
         began = time.perf_counter()
-        tacotron_loss(model, forward(*batch), batch[2], None, LossConfig(), batch[-1]).total.backward()
+        with torch.autocast("cpu", PRECISIONS[precision], enabled=precision != "no"):
+            output = forward(*batch)
+        tacotron_loss(model, output, batch[2], None, LossConfig(), batch[-1]).total.backward()
         model.zero_grad()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
@@ -96,6 +104,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=12, help="clips")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each clip")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precision", default=fast_precision("cpu"), choices=["no", "bf16"], help="no is float32")
     options = parser.parse_args()
     torch.manual_seed(0)
     model = Tacotron2(PRESETS[options.preset])
@@ -111,9 +120,10 @@ def main() -> None:
         100 + 100 * torch.rand(options.batch, frames),
     )
     check_equal(model, batch)
-    stepped = seconds(lambda *b: step_by_step(model, *b), model, batch, options.repeats)
-    whole = seconds(model, model, batch, options.repeats)
-    print(f"{options.preset}, {options.batch} clips of {options.seconds} s, {torch.get_num_threads()} threads")
+    stepped = seconds(lambda *b: step_by_step(model, *b), model, batch, options)
+    whole = seconds(model, model, batch, options)
+    form = "float32" if options.precision == "no" else options.precision
+    print(f"{options.preset}, {options.batch} clips of {options.seconds} s, {form}, {torch.get_num_threads()} threads")
     print(f"step by step    {stepped:6.2f} s")
     print(f"whole sequence  {whole:6.2f} s   ({stepped / whole:.2f} times as fast)")
 

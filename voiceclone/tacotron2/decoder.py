@@ -124,8 +124,10 @@ class PackedWeights:
 
 def _lstm_cell(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Hidden state and cell, (batch, size) each, of the gates before their nonlinearities, (batch, 4 * size)."""
-    i, f, g, o = gates.chunk(4, 1)
-    cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+    size = cell.shape[1]
+    i_and_f, g, o = gates.split((2 * size, size, size), 1)
+    i, f = torch.sigmoid(i_and_f).chunk(2, 1)
+    cell = torch.addcmul(f * cell, i, torch.tanh(g))
     return torch.sigmoid(o) * torch.tanh(cell), cell
 
 
@@ -193,18 +195,24 @@ class Decoder(nn.Module):
         return DecoderState(attention, zeros(batch, decoder_dim), zeros(batch, decoder_dim))
 
     def _attend(
-        self, state: AttentionState, driven: torch.Tensor, memory: Memory, outside: torch.Tensor | None
+        self,
+        state: AttentionState,
+        driven: torch.Tensor,
+        memory: Memory,
+        outside: torch.Tensor | None,
+        kept: torch.Tensor | None,
     ) -> AttentionState:
         """One turn of the loop: attention LSTM, then attention.
 
-        `driven` (batch, 4 * attention_rnn_dim) is the last frames' share of the LSTM's gates.
+        `driven` (batch, 4 * attention_rnn_dim) is the last frames' share of the LSTM's gates, `kept`
+        (batch, attention_rnn_dim) what dropout makes of ones, None where it is off.
         """
         if self.packed is None or torch.is_grad_enabled():
-            gates = torch.addmm(driven, state.spoken, memory.recurrent.t())
+            gates = torch.addmm(driven, state.spoken.to(driven.dtype), memory.recurrent.t())
         else:
             gates = driven + self.packed.recurrent(state.spoken)
         hidden, cell = _lstm_cell(gates, state.cell)
-        hidden = F.dropout(hidden, self.attention_dropout, self.training)
+        hidden = hidden if kept is None else hidden * kept
         past = torch.stack((state.weights, state.weights_sum), 1)  # (batch, 2, symbols)
         context, weights = self.attention_layer(hidden, memory.encoded, memory.projected, past, outside, memory.kernel)
         return AttentionState(torch.cat((hidden, context), 1), cell, weights, state.weights_sum + weights)
@@ -234,17 +242,23 @@ class Decoder(nn.Module):
         previous = torch.cat((torch.zeros_like(groups[:1]), groups[:-1]))
         memory = self.read(encoded, outside)
         driven = F.linear(self.prenet(previous), memory.for_frames, memory.bias)  # (steps, batch, 4 * rnn)
-        state = self.initial_state(encoded).attention
+        # In the loop only its one large product is worth the type that autocast multiplies in: what is small takes
+        # longer in it.
+        wide = torch.promote_types(encoded.dtype, torch.float32)
+        memory = memory._replace(
+            encoded=encoded.to(wide), projected=memory.projected.to(wide), kernel=memory.kernel.to(wide)
+        )
+        state = self.initial_state(memory.encoded).attention
         read = [state.spoken]  # by each step from the one before
         driven = SumOverSteps.apply(driven, memory.recurrent, read)
-        # In the type that autocast multiplies in: cast once before the loop, not in each of its steps.
         memory = memory._replace(recurrent=memory.recurrent.detach().to(driven.dtype))
         spoken, weights = [], []
-        for step in driven:
-            state = self._attend(state, step, memory, outside)
-            spoken.append(state.spoken)
-            read.append(state.spoken.detach())
-            weights.append(state.weights)
+        with torch.autocast(encoded.device.type, enabled=False):
+            for step, kept in zip(driven, self._dropout(driven), strict=True):
+                state = self._attend(state, step, memory, outside, kept)
+                spoken.append(state.spoken)
+                read.append(state.spoken.detach())
+                weights.append(state.weights)
         spoken = torch.stack(spoken)  # (steps, batch, attention_rnn_dim + width)
         decided = self._decoder_rnn_over_all(spoken)
         decided = F.dropout(decided, self.decoder_dropout, self.training)
@@ -253,6 +267,12 @@ class Decoder(nn.Module):
         pitch = None if self.pitch_layer is None else self.ungroup(self.pitch_layer(decided))
         gate = self.gate_layer(decided).squeeze(2).t()  # (steps, batch) -> (batch, steps)
         return said, pitch, gate, torch.stack(weights, 1)
+
+    def _dropout(self, driven: torch.Tensor) -> torch.Tensor | list[None]:
+        """The attention LSTM's dropout for all steps, drawn at once: (steps, batch, attention_rnn_dim), or Nones."""
+        if not self.training or not self.attention_dropout:
+            return [None] * len(driven)
+        return F.dropout(driven.new_ones(*driven.shape[:2], self.attention_rnn.hidden_size), self.attention_dropout)
 
     def _decoder_rnn_over_all(self, spoken: torch.Tensor) -> torch.Tensor:
         """The decoder LSTM over (steps, batch, in) in one call; the same weights as its cell's."""
@@ -282,7 +302,7 @@ class Decoder(nn.Module):
         packed = None if torch.is_grad_enabled() else self.packed
         driven = packed.for_frames(frames) if packed else F.linear(frames, memory.for_frames, memory.bias)
         outside = memory.outside if outside is None else outside
-        attention = self._attend(state.attention, driven, memory, outside)
+        attention = self._attend(state.attention, driven, memory, outside, self._dropout(driven[None])[0])
         if packed:
             hidden, cell = _lstm_cell(packed.decoder(torch.cat((attention.spoken, state.hidden), 1)), state.cell)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -253,13 +254,14 @@ class Decoder(nn.Module):
         driven = SumOverSteps.apply(driven, memory.recurrent, read)
         memory = memory._replace(recurrent=memory.recurrent.detach().to(driven.dtype))
         spoken, weights = [], []
-        with torch.autocast(encoded.device.type, enabled=False):
+        mixed = driven.dtype != wide
+        with torch.autocast(encoded.device.type, enabled=False) if mixed else nullcontext():
             for step, kept in zip(driven, self._dropout(driven), strict=True):
                 state = self._attend(state, step, memory, outside, kept)
                 spoken.append(state.spoken)
                 read.append(state.spoken.detach())
                 weights.append(state.weights)
-        spoken = torch.stack(spoken)  # (steps, batch, attention_rnn_dim + width)
+        spoken = torch.stack(spoken).to(driven.dtype)  # (steps, batch, attention_rnn_dim + width)
         decided = self._decoder_rnn_over_all(spoken)
         decided = F.dropout(decided, self.decoder_dropout, self.training)
         decided = torch.cat((decided, spoken[:, :, self.attention_rnn.hidden_size :]), 2)

@@ -68,7 +68,7 @@ def test_more_clips_get_more_time(preset):
 
 
 def test_from_the_projects_base_clips_are_learned_no_longer_than_they_teach():
-    assert [TrainConfig().for_clips(count).steps for count in (5, 25, 100, 1000)] == [150, 300, 600, 1200]
+    assert [TrainConfig().for_clips(count).steps for count in (5, 25, 100, 1000)] == [150, 300, 300, 300]
     assert TrainConfig(minutes=60.0).for_clips(25).steps == 300
     assert TrainConfig(steps=900).for_clips(25).steps == 900
     assert TrainConfig(epochs=90).for_clips(25).steps is None

@@ -30,11 +30,9 @@ def weights(model: Tacotron2) -> dict[str, torch.Tensor]:
 
 
 def test_more_clips_are_trusted_more_until_there_are_enough():
-    shares = [share_learned(clips) for clips in (1, 5, 20, 25, 100, 1000)]
-    assert shares == sorted(shares)
-    assert shares[0] < 0.2
-    np.testing.assert_allclose(shares[1:3], [1 / 3, 1 / 2])  # beside the base: a half, one
-    assert 0.5 < shares[3] == shares[4] == shares[5] < 0.6
+    shares = [share_learned(clips) for clips in (1, 2, 4, 25, 1000)]
+    np.testing.assert_allclose(shares[:3], [1 / 5, 1 / 3, 1 / 2])  # beside the base: a quarter, a half, one
+    assert 0.5 < shares[3] == shares[4] < 0.6
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

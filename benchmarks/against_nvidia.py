@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--symbols", type=int, default=60, help="of each text")
     parser.add_argument("--steps", type=int, default=400, help="frames to speak")
     parser.add_argument("--sentences", type=int, default=1, help="that are spoken, which ours speaks at once")
-    parser.add_argument("--takes", type=int, default=1, help="of the sentence, which ours speaks at once")
+    parser.add_argument("--takes", type=int, default=1, help="of each sentence, which ours speaks at once")
     parser.add_argument("--only", choices=list(PEERS), help="measure nothing else")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

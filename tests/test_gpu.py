@@ -119,11 +119,15 @@ def test_speaking_that_looks_seldom_whether_it_is_over_says_the_same(config):
     torch.manual_seed(0)
     model = Tacotron2(config).eval()
     encoded, lengths = torch.randn(2, 9, config.symbols_embedding_dim), torch.tensor([9, 5])
-    last = torch.tensor([[37.0], [21.0]])  # step of each text at which its gate fires
+    last = torch.tensor([37.0, 21.0]).view(2, 1, 1)  # step of each text at which its gate fires
 
     def speak(look_every):
         steps = count(1)
-        hook = model.decoder.gate_layer.register_forward_hook(lambda layer, inputs, gate: next(steps) - last + 0.5)
+
+        def fire(layer, inputs, gate):  # (batch, steps since the last look, 1)
+            return torch.tensor([next(steps) for _ in range(gate.shape[1])]).view(1, -1, 1) - last + 0.5
+
+        hook = model.decoder.gate_layer.register_forward_hook(fire)
         with seeded(3, "cpu"), torch.no_grad(), Looks() as looks:
             said = model._steps(encoded, lengths, 100, 0.5, AttentionWindow(), None, look_every)
         hook.remove()

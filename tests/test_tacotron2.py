@@ -149,22 +149,25 @@ def step_by_step(model, encoded, text_lengths, groups):
     """All that the decoder says, stepped through with the true frames (steps, batch, numbers), as in `forward`."""
     decoder = model.decoder
     memory = decoder.read(encoded, torch.arange(encoded.shape[1]) >= text_lengths.unsqueeze(1))
+    weights = decoder.step_weights(encoded)
     state, frames = decoder.initial_state(encoded), torch.zeros_like(groups[0])
     outputs = []
     for group in groups:
-        state, output = decoder.step(state, frames, memory)
+        state, output = decoder.step(state, frames, memory, weights)
         outputs.append(output)
         frames = group
     said = decoder.ungroup(torch.stack([output.frames for output in outputs]))
-    pitch = None if outputs[0].pitch is None else decoder.ungroup(torch.stack([output.pitch for output in outputs]))
-    gate, weights = (torch.stack([getattr(o, name) for o in outputs], 1) for name in ("gate", "weights"))
-    return said, pitch, gate, weights
+    decided = torch.stack([output.decided for output in outputs])  # (steps, batch, decoder_rnn_dim + width)
+    pitch = None if decoder.pitch_layer is None else decoder.ungroup(decoder.pitch_layer(decided))
+    gate = decoder.gate_layer(decided).squeeze(2).t()
+    return said, pitch, gate, torch.stack([output.weights for output in outputs], 1)
 
 
 @FORMS
-def test_whole_sequence_equals_step_by_step(config):
+@pytest.mark.parametrize("lengths", [(9, 5), (5, 3)], ids=["contexts", "symbols"])  # more symbols than width, and fewer
+def test_whole_sequence_equals_step_by_step(config, lengths):
     model = Tacotron2(config).eval()
-    text, text_lengths, mels, mel_lengths, speaker = a_batch(config)
+    text, text_lengths, mels, mel_lengths, speaker = a_batch(config, lengths)
     out = model(text, text_lengths, mels, mel_lengths, speaker)
     known = model.envelope.analyse(mels) if config.envelope_order else mels
     encoded = model.encode(text, text_lengths, speaker)

@@ -25,7 +25,7 @@ from voiceclone.tacotron2.checkpoint import (
     save_checkpoint,
     to_nvidia_names,
 )
-from voiceclone.tacotron2.decoder import PackedWeights
+from voiceclone.tacotron2.decoder import HalfWeights
 from voiceclone.tacotron2.warm_start import trained_on_letters
 from voiceclone.text import ARPABET, FRONT_END, IDS, LETTERS, SYMBOLS, symbol_names, to_ids
 from voiceclone.weights import read_weights
@@ -301,7 +301,7 @@ def test_what_is_exported_can_be_trained_on_elsewhere_from_its_optimiser(model, 
 # Speaking with half the bytes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not PackedWeights.possible(), reason="torch has no FBGEMM here")
+@pytest.mark.skipif(not HalfWeights.possible(), reason="torch has no FBGEMM here")
 @pytest.mark.parametrize("config", [TINY, replace(SMALL, prenet_dim=16)], ids=["full", "small"])
 def test_packed_weights_say_the_same(config):
     torch.manual_seed(6)

@@ -41,15 +41,12 @@ class Prenet(nn.Module):
 
 
 class Memory(NamedTuple):
-    """What the attention loop reads, made once a sentence: the text, and the weights as the loop wants them."""
+    """The text as the decoder reads it, made once a sentence."""
 
     encoded: torch.Tensor  # (batch, symbols, width)
     projected: torch.Tensor  # (batch, symbols, attention_dim)
     outside: torch.Tensor | None  # (batch, symbols), True after a text's end
     kernel: torch.Tensor  # (2 * kernel_size, attention_dim), the folded location layer
-    for_frames: torch.Tensor  # (4 * attention_rnn_dim, prenet_dim), for the prenet's output
-    recurrent: torch.Tensor  # (4 * attention_rnn_dim, attention_rnn_dim + width), for hidden state and context
-    bias: torch.Tensor  # (4 * attention_rnn_dim,)
 
 
 class AttentionState(NamedTuple):
@@ -73,9 +70,77 @@ class StepOutput(NamedTuple):
     """What one decoder step gives."""
 
     frames: torch.Tensor  # (batch, n_frames_per_step * frame_size)
-    pitch: torch.Tensor | None  # (batch, n_frames_per_step * 2), where the model says pitch
-    gate: torch.Tensor  # (batch,), logit of "this was the last step"
+    decided: torch.Tensor  # (batch, decoder_rnn_dim + width), of which `gate_layer` and `pitch_layer` make theirs
     weights: torch.Tensor  # (batch, symbols)
+
+
+class FullWeights:
+    """How both LSTMs come by their gates in a free-running step, in the weights' own precision.
+
+    Speaking reads every weight once a step, so on a CPU it is as slow as memory is. A context is a mean of the text's
+    symbols; what it adds to the gates is the same mean of what each symbol adds. Where these numbers are fewer than
+    the context's weights, they are made once a sentence and read in their stead.
+    """
+
+    def __init__(self, decoder: Decoder, encoded: torch.Tensor) -> None:
+        self.first, self.second = first, second = decoder.attention_rnn, decoder.decoder_rnn
+        self.sizes = first.hidden_size, encoded.shape[2]  # of the two parts of what was spoken
+        self.of_frames, of_context = first.weight_ih.split((decoder.prenet.layers[-1].out_features, self.sizes[1]), 1)
+        self.of_hidden, of_context_again = second.weight_ih.split(self.sizes, 1)
+        self.of_context = of_context, of_context_again  # (4 * rnn_dim, width) each
+        self.of_symbols = None
+        if len(encoded.flatten(0, 1)) < self.sizes[1]:
+            self.of_symbols = [F.linear(encoded, weight) for weight in self.of_context]  # (batch, symbols, 4 * rnn_dim)
+        self.biases = first.bias_ih + first.bias_hh, second.bias_ih + second.bias_hh
+
+    def attention_gates(self, frames: torch.Tensor, state: AttentionState) -> torch.Tensor:
+        """Of the prenet's output (batch, prenet_dim) and the last step's state: (batch, 4 * attention_rnn_dim)."""
+        hidden, context = state.spoken.split(self.sizes, 1)
+        gates = self._context_gates(0, context, state.weights)
+        return torch.addmm(torch.addmm(gates, frames, self.of_frames.t()), hidden, self.first.weight_hh.t())
+
+    def decoder_gates(self, state: AttentionState, decoded: torch.Tensor) -> torch.Tensor:
+        """Of this step's attention and the decoder LSTM's hidden state: (batch, 4 * decoder_rnn_dim)."""
+        hidden, context = state.spoken.split(self.sizes, 1)
+        gates = self._context_gates(1, context, state.weights)
+        return torch.addmm(torch.addmm(gates, hidden, self.of_hidden.t()), decoded, self.second.weight_hh.t())
+
+    def _context_gates(self, which: int, context: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """What the context adds to the gates of the attention LSTM (0) or of the decoder LSTM (1), and their bias."""
+        if self.of_symbols is None:
+            return F.linear(context, self.of_context[which], self.biases[which])
+        return torch.baddbmm(self.biases[which], weights.unsqueeze(1), self.of_symbols[which]).squeeze(1)
+
+
+class HalfWeights:
+    """The same in half precision, as FBGEMM multiplies it with float32: half the bytes to read.
+
+    Products are summed in float32; log-mels change by some thousandths.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        first, second, size = decoder.attention_rnn, decoder.decoder_rnn, decoder.prenet.layers[-1].out_features
+        self.of_frames = self._pack(first.weight_ih[:, :size], first.bias_ih + first.bias_hh)
+        self.of_spoken = self._pack(torch.cat((first.weight_hh, first.weight_ih[:, size:]), 1))
+        self.of_both = self._pack(torch.cat((second.weight_ih, second.weight_hh), 1), second.bias_ih + second.bias_hh)
+
+    @staticmethod
+    def possible() -> bool:
+        """Whether torch has FBGEMM here: on x86."""
+        return "fbgemm" in torch.backends.quantized.supported_engines
+
+    @staticmethod
+    def _pack(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
+        packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float().contiguous(), bias)
+        return lambda x: torch.ops.quantized.linear_dynamic_fp16(x, packed)
+
+    def attention_gates(self, frames: torch.Tensor, state: AttentionState) -> torch.Tensor:
+        """As of `FullWeights`."""
+        return self.of_frames(frames) + self.of_spoken(state.spoken)
+
+    def decoder_gates(self, state: AttentionState, decoded: torch.Tensor) -> torch.Tensor:
+        """As of `FullWeights`."""
+        return self.of_both(torch.cat((state.spoken, decoded), 1))
 
 
 class SumOverSteps(torch.autograd.Function):
@@ -97,30 +162,6 @@ class SumOverSteps(torch.autograd.Function):
         inputs = torch.stack(ctx.inputs[: len(gradient)]).to(gradient.dtype)
         of_weight = gradient.flatten(0, 1).t() @ inputs.flatten(0, 1)
         return gradient, of_weight.to(ctx.dtype), None
-
-
-class PackedWeights:
-    """The large weights of both LSTMs in half precision, as FBGEMM multiplies them with float32.
-
-    Speaking reads every weight once a step, so on a CPU it is as slow as memory is: half the bytes are twice the speed,
-    and more for several takes at once. Products are summed in float32; log-mels change by some thousandths.
-    """
-
-    def __init__(self, attention_rnn: nn.LSTMCell, decoder_rnn: nn.LSTMCell, prenet_dim: int) -> None:
-        first, second = attention_rnn, decoder_rnn
-        self.for_frames = self._pack(first.weight_ih[:, :prenet_dim], first.bias_ih + first.bias_hh)
-        self.recurrent = self._pack(torch.cat((first.weight_hh, first.weight_ih[:, prenet_dim:]), 1))
-        self.decoder = self._pack(torch.cat((second.weight_ih, second.weight_hh), 1), second.bias_ih + second.bias_hh)
-
-    @staticmethod
-    def possible() -> bool:
-        """Whether torch has FBGEMM here: on x86."""
-        return "fbgemm" in torch.backends.quantized.supported_engines
-
-    @staticmethod
-    def _pack(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Callable[[torch.Tensor], torch.Tensor]:
-        packed = torch.ops.quantized.linear_prepack_fp16(weight.detach().float().contiguous(), bias)
-        return lambda x: torch.ops.quantized.linear_dynamic_fp16(x, packed)
 
 
 def _lstm_cell(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,14 +191,14 @@ class Decoder(nn.Module):
         self.gate_layer = linear(config.decoder_rnn_dim + width, 1, gain="sigmoid")
         # Pitch is said but not read again: what is not fed back cannot drift away from the text.
         self.pitch_layer = linear(config.decoder_rnn_dim + width, 2 * r) if config.envelope_order else None
-        self.packed: PackedWeights | None = None
+        self.packed: HalfWeights | None = None
 
     @torch.no_grad()
     def pack(self) -> bool:
-        """Speak with `PackedWeights`, if this is a machine that can, until the model is trained or moved again."""
+        """Speak with `HalfWeights`, if this is a machine that can, until the model is trained or moved again."""
         self.packed = None
-        if PackedWeights.possible() and self.linear_projection.weight.device.type == "cpu":
-            self.packed = PackedWeights(self.attention_rnn, self.decoder_rnn, self.prenet.layers[-1].out_features)
+        if HalfWeights.possible() and self.linear_projection.weight.device.type == "cpu":
+            self.packed = HalfWeights(self)
         return self.packed is not None
 
     def train(self, mode: bool = True) -> Decoder:
@@ -171,16 +212,14 @@ class Decoder(nn.Module):
 
     def read(self, encoded: torch.Tensor, outside: torch.Tensor | None) -> Memory:
         """Prepare the encoder's output (batch, symbols, width) to be attended to."""
-        attention, rnn, size = self.attention_layer, self.attention_rnn, self.prenet.layers[-1].out_features
+        attention = self.attention_layer
         return Memory(
-            encoded,
-            attention.project_memory(encoded),
-            outside,
-            attention.location_layer.folded_kernel(),
-            rnn.weight_ih[:, :size],
-            torch.cat((rnn.weight_hh, rnn.weight_ih[:, size:]), 1),
-            rnn.bias_ih + rnn.bias_hh,
+            encoded, attention.project_memory(encoded), outside, attention.location_layer.folded_kernel()
         )
+
+    def step_weights(self, encoded: torch.Tensor) -> FullWeights | HalfWeights:
+        """What `step` multiplies with, prepared for one text (batch, symbols, width)."""
+        return FullWeights(self, encoded) if self.packed is None or torch.is_grad_enabled() else self.packed
 
     def initial_state(self, encoded: torch.Tensor) -> DecoderState:
         """All zeros, as the go frame is."""
@@ -198,20 +237,16 @@ class Decoder(nn.Module):
     def _attend(
         self,
         state: AttentionState,
-        driven: torch.Tensor,
+        gates: torch.Tensor,
         memory: Memory,
         outside: torch.Tensor | None,
         kept: torch.Tensor | None,
     ) -> AttentionState:
         """One turn of the loop: attention LSTM, then attention.
 
-        `driven` (batch, 4 * attention_rnn_dim) is the last frames' share of the LSTM's gates, `kept`
+        `gates` (batch, 4 * attention_rnn_dim) are the LSTM's before their nonlinearities, `kept`
         (batch, attention_rnn_dim) what dropout makes of ones, None where it is off.
         """
-        if self.packed is None or torch.is_grad_enabled():
-            gates = torch.addmm(driven, state.spoken.to(driven.dtype), memory.recurrent.t())
-        else:
-            gates = driven + self.packed.recurrent(state.spoken)
         hidden, cell = _lstm_cell(gates, state.cell)
         hidden = hidden if kept is None else hidden * kept
         past = torch.stack((state.weights, state.weights_sum), 1)  # (batch, 2, symbols)
@@ -241,8 +276,9 @@ class Decoder(nn.Module):
         """
         groups = self.group(frames)  # (steps, batch, n_frames_per_step * frame_size)
         previous = torch.cat((torch.zeros_like(groups[:1]), groups[:-1]))
-        memory = self.read(encoded, outside)
-        driven = F.linear(self.prenet(previous), memory.for_frames, memory.bias)  # (steps, batch, 4 * rnn)
+        memory, rnn, size = self.read(encoded, outside), self.attention_rnn, self.prenet.layers[-1].out_features
+        recurrent = torch.cat((rnn.weight_hh, rnn.weight_ih[:, size:]), 1)  # for hidden state and context
+        driven = F.linear(self.prenet(previous), rnn.weight_ih[:, :size], rnn.bias_ih + rnn.bias_hh)
         # In the loop only its one large product is worth the type that autocast multiplies in: what is small takes
         # longer in it.
         wide = torch.promote_types(encoded.dtype, torch.float32)
@@ -251,13 +287,14 @@ class Decoder(nn.Module):
         )
         state = self.initial_state(memory.encoded).attention
         read = [state.spoken]  # by each step from the one before
-        driven = SumOverSteps.apply(driven, memory.recurrent, read)
-        memory = memory._replace(recurrent=memory.recurrent.detach().to(driven.dtype))
+        driven = SumOverSteps.apply(driven, recurrent, read)  # (steps, batch, 4 * attention_rnn_dim)
+        recurrent = recurrent.detach().to(driven.dtype).t()
         spoken, weights = [], []
         mixed = driven.dtype != wide
         with torch.autocast(encoded.device.type, enabled=False) if mixed else nullcontext():
             for step, kept in zip(driven, self._dropout(driven), strict=True):
-                state = self._attend(state, step, memory, outside, kept)
+                gates = torch.addmm(step, state.spoken.to(step.dtype), recurrent)
+                state = self._attend(state, gates, memory, outside, kept)
                 spoken.append(state.spoken)
                 read.append(state.spoken.detach())
                 weights.append(state.weights)
@@ -286,7 +323,12 @@ class Decoder(nn.Module):
             return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False)[0]
 
     def step(
-        self, state: DecoderState, frames: torch.Tensor, memory: Memory, outside: torch.Tensor | None = None
+        self,
+        state: DecoderState,
+        frames: torch.Tensor,
+        memory: Memory,
+        weights: FullWeights | HalfWeights,
+        outside: torch.Tensor | None = None,
     ) -> tuple[DecoderState, StepOutput]:
         """Decode one step.
 
@@ -297,23 +339,19 @@ class Decoder(nn.Module):
             The last step's frames; zeros at first.
         memory : Memory
             From `read`.
+        weights : FullWeights or HalfWeights
+            From `step_weights`, of the same text.
         outside : torch.Tensor or None, shape (batch, symbols)
             Where no attention may fall in this step; the memory's own mask unless given.
         """
-        frames = self.prenet(frames, speaking=True)
-        packed = None if torch.is_grad_enabled() else self.packed
-        driven = packed.for_frames(frames) if packed else F.linear(frames, memory.for_frames, memory.bias)
+        gates = weights.attention_gates(self.prenet(frames, speaking=True), state.attention)
         outside = memory.outside if outside is None else outside
-        attention = self._attend(state.attention, driven, memory, outside, self._dropout(driven[None])[0])
-        if packed:
-            hidden, cell = _lstm_cell(packed.decoder(torch.cat((attention.spoken, state.hidden), 1)), state.cell)
-        else:
-            hidden, cell = self.decoder_rnn(attention.spoken, (state.hidden, state.cell))
+        attention = self._attend(state.attention, gates, memory, outside, self._dropout(gates[None])[0])
+        hidden, cell = _lstm_cell(weights.decoder_gates(attention, state.hidden), state.cell)
         dropped = F.dropout(hidden, self.decoder_dropout, self.training)
         decided = torch.cat((dropped, attention.spoken[:, self.attention_rnn.hidden_size :]), 1)
-        pitch = None if self.pitch_layer is None else self.pitch_layer(decided)
-        frames, gate = self.linear_projection(decided), self.gate_layer(decided).squeeze(1)
-        return DecoderState(attention, hidden, cell), StepOutput(frames, pitch, gate, attention.weights)
+        output = StepOutput(self.linear_projection(decided), decided, attention.weights)
+        return DecoderState(attention, hidden, cell), output
 
     def group(self, frames: torch.Tensor) -> torch.Tensor:
         """(batch, size, frames) -> (steps, batch, n_frames_per_step * size)."""

@@ -22,7 +22,7 @@ from .layers import mask_from_lengths
 from .postnet import Postnet
 
 OUTSIDE_GATE = 1e3  # gate logit on padded frames: certainly over (NVIDIA's value)
-LOOK_EVERY = 16  # decoder steps of a GPU's speaking between two looks at whether it is over
+LOOK_EVERY = {"cpu": 4, "cuda": 16}  # decoder steps of speaking between two looks at whether it is over
 
 
 @dataclass(frozen=True)
@@ -210,19 +210,20 @@ class Tacotron2(nn.Module):
         """
         encoded = self.encode(text, text_lengths, speaker, apart=True)
         outputs, over, stopped = self._steps(encoded, text_lengths, max_steps, gate_threshold, window, patience)
-        said = self.decoder.ungroup(torch.stack([o.frames for o in outputs]))
+        said, decided, weights = map(torch.stack, zip(*outputs, strict=True))  # (steps, batch, ...) each
+        said = self.decoder.ungroup(said)
         mel_lengths = over * self.config.n_frames_per_step
         inside = mask_from_lengths(mel_lengths, said.shape[2]).unsqueeze(1)
         said, pitch = said * inside, None
         if self.envelope is not None:
             said = self.envelope.enliven(said, inside)
-            pitch = self.decoder.ungroup(torch.stack([o.pitch for o in outputs])) * inside  # unvoiced after the end
+            pitch = self.decoder.ungroup(self.decoder.pitch_layer(decided)) * inside  # unvoiced after the end
         mel, corrected = self._draw(said, pitch, None, inside)
         return TacotronOutput(
             self._to_log_mel(mel),
             self._to_log_mel(corrected),
-            torch.stack([o.gate for o in outputs], 1),
-            torch.stack([o.weights for o in outputs], 1),
+            self.decoder.gate_layer(decided).squeeze(2).t(),
+            weights.transpose(0, 1),
             mel_lengths,
             stopped,
             pitch,
@@ -240,8 +241,8 @@ class Tacotron2(nn.Module):
     ) -> tuple[list[StepOutput], torch.Tensor, torch.Tensor]:
         """Take steps until all sentences are over, parameters as for `infer`.
 
-        Whether they are is looked at every `look_every` steps. A look is cheap on a CPU; a GPU must have done all that
-        it was told before it can answer, and then has nothing to do until it is told the next step.
+        Whether they are is looked at every `look_every` steps. On a CPU a look is another few products; a GPU must have
+        done all that it was told before it can answer, and then has nothing to do until it is told the next step.
 
         Returns
         -------
@@ -252,27 +253,33 @@ class Tacotron2(nn.Module):
         stopped : torch.Tensor, shape (batch,)
             Whether that was the gate's doing.
         """
-        look_every = look_every or (1 if encoded.device.type == "cpu" else LOOK_EVERY)
+        look_every = look_every or LOOK_EVERY["cpu" if encoded.device.type == "cpu" else "cuda"]
         memory = self.decoder.read(encoded, ~mask_from_lengths(text_lengths, encoded.shape[1]))
+        weights = self.decoder.step_weights(encoded)
         places = torch.arange(encoded.shape[1], device=encoded.device)
         state = self.decoder.initial_state(encoded)
         frames = encoded.new_zeros(len(encoded), self.config.frame_size * self.config.n_frames_per_step)
         over = torch.full_like(text_lengths, max_steps)
         stopped = torch.zeros_like(text_lengths, dtype=torch.bool)
-        waited = torch.zeros_like(text_lengths)
+        waited = torch.zeros_like(text_lengths).unsqueeze(1)
         outputs = []
-        while len(outputs) < max_steps and (len(outputs) % look_every or (over == max_steps).any()):
-            outside = None
-            if window is not None:
-                from_spoken = places - state.attention.weights.argmax(1, keepdim=True)  # at first all are 0: symbol 0
-                outside = memory.outside | (from_spoken < -window.back) | (from_spoken > window.ahead)
-            state, output = self.decoder.step(state, frames, memory, outside)
-            frames = output.frames
-            outputs.append(output)
-            speaking = over == max_steps
-            fires = (torch.sigmoid(output.gate) > gate_threshold) & speaking
-            waited = waited + (output.weights.argmax(1) == text_lengths - 1)
+        while (looked := len(outputs)) < max_steps and (over == max_steps).any():
+            for _ in range(min(look_every, max_steps - looked)):
+                outside = None
+                if window is not None:
+                    from_spoken = places - state.attention.weights.argmax(1, keepdim=True)  # at first all 0: symbol 0
+                    outside = memory.outside | (from_spoken < -window.back) | (from_spoken > window.ahead)
+                state, output = self.decoder.step(state, frames, memory, weights, outside)
+                frames = output.frames
+                outputs.append(output)
+            since = outputs[looked:]
+            spoken = torch.stack([o.weights for o in since], 1).argmax(2)  # (batch, steps since the last look)
+            gates = self.decoder.gate_layer(torch.stack([o.decided for o in since], 1)).squeeze(2)
+            fires = torch.sigmoid(gates) > gate_threshold
+            waited = waited[:, -1:] + (spoken == text_lengths.unsqueeze(1) - 1).cumsum(1)
             ends = fires if patience is None else fires | (waited >= patience)
-            stopped = stopped | fires
-            over = torch.where(ends & speaking, len(outputs), over)
+            first = ends.int().argmax(1, keepdim=True)
+            now = ends.any(1) & (over == max_steps)
+            stopped = stopped | (now & fires.gather(1, first).squeeze(1))
+            over = torch.where(now, looked + 1 + first.squeeze(1), over)
         return outputs[: int(over.max())], over, stopped

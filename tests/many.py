@@ -104,4 +104,4 @@ if __name__ == "__main__":
     make_light(pytest.MonkeyPatch())
     if sys.argv[1] == "train":
         sys.exit(command_line(sys.argv[1:]))
-    launch.main(*map(Path, sys.argv[1:]))
+    launch.main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

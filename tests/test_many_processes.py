@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from voiceclone import launch
 from voiceclone.dataset import LengthBuckets
 from voiceclone.errors import TrainingError
-from voiceclone.launch import config_from, launch_command, train_by
+from voiceclone.launch import config_from, train_by
 from voiceclone.schedule import Exponential
 from voiceclone.tacotron2.checkpoint import newest_checkpoint
 from voiceclone.train import TrainConfig
@@ -26,9 +27,12 @@ TESTS = Path(__file__).parent
 
 
 def launched(*arguments, processes=2):
-    """Run something of this folder in processes that accelerate starts; what they print."""
+    """Run something of this folder in processes that ``accelerate launch`` starts; what they print."""
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    command = launch_command(processes, *map(str, arguments))
+    options = ("--multi_gpu", "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
+    port = ("--main_process_port", 0)  # a free one
+    command = ("-m", "accelerate.commands.launch", *options, *port, "--num_processes", processes, *arguments)
+    command = [sys.executable, *map(str, command)]
     done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -81,8 +85,7 @@ def test_settings_come_to_the_processes_as_they_were():
 @pytest.fixture
 def light(monkeypatch, tmp_path):
     """A voice that trains in little time, here and in the processes."""
-    command = launch.launch_command
-    monkeypatch.setattr(launch, "launch_command", lambda count, *a: command(count, str(TESTS / "many.py"), *a[2:]))
+    monkeypatch.setattr(launch, "PROGRAM", (str(TESTS / "many.py"),))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return many.a_voice("Many", tmp_path)
 
@@ -113,6 +116,12 @@ def test_the_command_line_trains_in_processes_that_accelerate_launched(light):
     lines = [json.loads(line) for line in (light.run_dir("main") / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]  # and writes
     assert newest_checkpoint(light.run_dir("main") / "checkpoints")[1].step == 2
+
+
+def test_windows_is_told_how_to_train_by_several(light, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(TrainingError, match="accelerate launch -m voiceclone train"):
+        next(train_by(light, TrainConfig(steps=1), processes=2))
 
 
 def test_what_the_processes_said_before_they_failed_is_told(light):

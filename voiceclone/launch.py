@@ -1,8 +1,8 @@
 """Training by several processes, one a GPU, from a notebook: the same steps come, whoever takes them.
 
-The processes are started by ``accelerate launch``. Accelerate's ``notebook_launcher`` would fork them from the
-notebook's kernel, which fails once that has used the GPU, and would hand nothing back before its end. The first of
-them writes each step as a line of JSON; previews are read from where it has written them.
+Accelerate's ``notebook_launcher`` forks them from a process that has done nothing else: the notebook's kernel may have
+used the GPU already, which no fork survives, and would be handed nothing back before their end. The first of them
+writes each step as a line of JSON; previews are read from where it has written them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate import notebook_launcher
 
 from .audio import load
 from .device import choose_device
@@ -38,6 +39,7 @@ from .voice import Voice
 
 STOP_SECONDS = 600.0  # in which the processes must have ended after they were told to
 NUMBERS = ("loss", "mel_loss", "gate_loss", "attention_loss", "pitch_loss", "grad_norm")  # JSON's null where not finite
+PROGRAM = ("-m", "voiceclone.launch")  # what Python runs to start the processes
 LAST_LINES = 300  # of what the processes said before they failed, among which their errors are
 
 
@@ -60,15 +62,20 @@ def train_by(voice: Voice, config: TrainConfig = TrainConfig(), *, processes: in
     Raises
     ------
     TrainingError
-        If the processes failed, with what they said last.
+        If the processes failed, with what they said last; or if this is Windows, which forks no processes.
     """
     if processes == 1:
         yield from train(voice, config)
         return
+    if sys.platform == "win32":
+        raise TrainingError(
+            f"A notebook cannot start {processes} processes that train together on Windows. Train with one, or in a "
+            "terminal: accelerate launch -m voiceclone train VOICE."
+        )
     with tempfile.TemporaryDirectory(prefix="voiceclone-") as folder:
         order, stop = Path(folder, "order.json"), Path(folder, "stop")
         order.write_text(json.dumps({"voice": str(voice.path.absolute()), "config": asdict(config)}), encoding="utf-8")
-        command = launch_command(processes, "-m", "voiceclone.launch", str(order), str(stop))
+        command = [sys.executable, *PROGRAM, str(order), str(stop), str(processes)]
         environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if choose_device(config.device) == "cpu" else {})
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
@@ -85,15 +92,6 @@ def train_by(voice: Voice, config: TrainConfig = TrainConfig(), *, processes: in
             errors = [line for line in said if re.match(r"(\[\w+\]:\s*)?[\w.]*Error: ", line)] or list(said)[-15:]
             told = " / ".join(dict.fromkeys(errors)) or "they said nothing"
             raise TrainingError(f"The {processes} processes failed: {told}")
-
-
-def launch_command(processes: int, *arguments: str) -> Sequence[str]:
-    """The command that starts some processes of this machine on what follows, through accelerate."""
-    return (
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes),
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0",
-        *arguments,
-    )  # fmt: skip
 
 
 def _received(started: subprocess.Popen, run: Path, said: deque[str]) -> Iterator[Step]:
@@ -132,6 +130,13 @@ def _wait(started: subprocess.Popen) -> None:
         started.kill()
 
 
+def main(order: Path, stop: Path, processes: int) -> None:
+    """Start the processes, and wait for their end."""
+    # Port 0: the system chooses one that is free.
+    rendezvous = {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "rdzv_id": order.parent.name}
+    notebook_launcher(work, (order, stop), processes, **rendezvous)
+
+
 # In the processes -------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +162,7 @@ def stopping(device: str) -> Iterator[Callable[[], bool]]:
             signal.signal(number, known)
 
 
-def main(order: Path, stop: Path) -> None:
+def work(order: Path, stop: Path) -> None:
     """Carry out one process's part of what `train_by` has ordered."""
     content = json.loads(order.read_text(encoding="utf-8"))
     config = config_from(content["config"])
@@ -184,4 +189,4 @@ def config_from(content: dict[str, Any]) -> TrainConfig:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

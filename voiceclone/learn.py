@@ -356,7 +356,7 @@ class Learner:
 
 
 def _accelerator(device: str) -> Accelerator:
-    """Where this process computes, and with which others; `accelerate launch` has said so in the environment."""
+    """Where this process computes, and with which others; accelerate's launchers have said so in the environment."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         # A notebook may change device between runs, which accelerate's shared state does not expect. Processes that
         # were launched together keep it, since it is how they know each other.

@@ -10,7 +10,7 @@ from torch import nn
 
 
 def launched() -> bool:
-    """Whether this process is one of several that train together, which ``accelerate launch`` has said."""
+    """Whether this process is one of several that train together, which accelerate's launchers have said."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

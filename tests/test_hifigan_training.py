@@ -281,6 +281,20 @@ def test_a_generator_is_tuned_and_spoken_with(fresh, start):
     assert list(tune(fresh, settings(start))) == []  # the budget is spent
 
 
+def test_what_speaks_lies_between_the_start_and_what_was_learned(fresh, start, weights):
+    folder = fresh.run_dir("main") / "vocoder"
+    list(tune(fresh, settings(start, steps=2, share=0.25)))
+    learned = read_weights(folder / "checkpoints" / "step-000002.pt")["generator"]
+    speaks = read_weights(folder / "generator.pt")["generator"]
+    assert speaks.keys() == weights.keys() and any(not torch.equal(learned[name], weights[name]) for name in weights)
+    for name in weights:
+        torch.testing.assert_close(speaks[name], 0.75 * weights[name] + 0.25 * learned[name], atol=1e-6, rtol=0)
+    assert list(tune(fresh, settings(start, steps=2, share=1.0))) == []  # learns no more, and goes all the way
+    speaks = read_weights(folder / "generator.pt")["generator"]
+    assert all(torch.equal(speaks[name], learned[name]) for name in weights)
+    assert [step.step for step in tune(fresh, settings(start, steps=3, share=1.0))] == [3]  # it is not from there
+
+
 def test_a_zip_gives_back_the_tuned_vocoder_and_the_voice_speaks_with_it(fresh, start, tmp_path):
     list(tune(fresh, settings(start)))
     archive = export(fresh)

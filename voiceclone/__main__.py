@@ -171,6 +171,8 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--start", metavar="FILE", help="a generator's file (default: the authors' universal one)")
+    added.add_argument("--share", type=float, default=0.5, metavar="S",
+                       help="how far to go from there to what was learned, 1 = all the way")  # fmt: skip
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where it stopped")  # fmt: skip
     added.add_argument("--seed", type=int, default=1234, help="of everything random")

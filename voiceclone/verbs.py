@@ -167,7 +167,7 @@ def tune(options: argparse.Namespace) -> None:
     from .vocoders.tuned import tuned_vocoder
 
     config = TuneConfig(minutes=options.minutes, steps=options.steps, run=options.run, start=options.start,
-                        resume=options.resume, seed=options.seed)  # fmt: skip
+                        share=options.share, resume=options.resume, seed=options.seed)  # fmt: skip
     voice = _voice(options)
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in steps(voice, config):

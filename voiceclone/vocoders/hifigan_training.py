@@ -6,7 +6,8 @@ after any interruption, a log and the configuration.
 
 The generator begins with the authors' universal weights, the discriminators with random ones. Judges who know nothing
 yet would spoil what the generator knows: at first it learns from the spectrogram alone while they learn, then their
-share rises to the paper's.
+share rises to the paper's. What speaks lies half-way between the universal weights and those that were learned, as
+`voiceclone.settle` has it for Tacotron 2: it has nearly all of the voice's colour, and is understood as well as before.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,9 @@ class TuneConfig:
     alone_steps: int = 1000
     alone_share: float = 0.15
     narrower: int | None = None  # divides the discriminators' channels; None = 1 (the paper's) on a GPU, 4 without
+    # How far the generator that speaks has gone from the one that it began with to what was learned. All the way, an
+    # hour without a GPU costs words: its judges have not learned enough to keep consonants clear.
+    share: float = 0.5
     save_minutes: float = 10.0  # between checkpoints
     seed: int = 1234
     device: str | None = None  # None chooses
@@ -74,6 +79,8 @@ class TuneConfig:
         wrong = {name: value for name in positive if (value := getattr(self, name)) is not None and value <= 0}
         if wrong:
             raise VoiceCloneError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())} must be above zero.")
+        if not 0 < self.share <= 1:
+            raise VoiceCloneError(f"share={self.share} must be above 0, where nothing was learned, and at most 1.")
 
     @property
     def budget(self) -> Budget:
@@ -254,7 +261,7 @@ def tune(
         raise TrainingError(f"{voice.name} has no recorded consent; without it no voice is trained (notebook 00).")
     acoustic = find_checkpoint(voice, config.run, config.checkpoint)
     data = text_hash(voice.content_hash(), file_hash(acoustic), config.start)
-    if config.resume and _finished(acoustic.parent.parent / FOLDER, data, config.budget):
+    if config.resume and _finished(acoustic.parent.parent / FOLDER, data, config):
         return
     device = choose_device(config.device)
     clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
@@ -270,12 +277,12 @@ def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], 
     return [c for c in clips if c.id in split.training], [c for c in clips if c.id in split.validation]
 
 
-def _finished(folder: Path, data: str, budget: Budget) -> bool:
-    """Whether the budget was spent on this data; asks no model to be loaded."""
+def _finished(folder: Path, data: str, config: TuneConfig) -> bool:
+    """Whether the budget was spent on this data, for this share of it; asks no model to be loaded."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        same = content["data"] == data and (folder / GENERATOR).is_file()
-        return same and budget.spent(content["spent"]["steps"], content["spent"]["seconds"]) >= 1
+        same = (content["data"], content["config"]["share"]) == (data, config.share) and (folder / GENERATOR).is_file()
+        return same and config.budget.spent(content["spent"]["steps"], content["spent"]["seconds"]) >= 1
     except (OSError, ValueError, KeyError):
         return False
 
@@ -301,6 +308,7 @@ class _Tuning:
         discriminators = Discriminators(known["narrower"] if known else narrower)
         weights = known["generator"] if known else read_generator(self._start())
         generator = build_trainable(weights, config.start or "the generator")
+        self.begun_with = known["begun_with"] if known else deepcopy(authors_weights(generator))
         self.tuner = Tuner(generator, discriminators, config, clips=len(clips), device=device)
         self.first_step, self.seconds_before = 0, 0.0
         if known:
@@ -327,6 +335,8 @@ class _Tuning:
         tuner, config, lengths = self.tuner, self.config, [clip.mel.shape[1] for clip in self.clips]
         saved, saved_at, spent = tuner.step, self.seconds, self._spent()
         hop = AudioConfig().hop_length
+        if spent >= 1:  # all that is asked for is another share of what was learned
+            self._save()
         try:
             while spent < 1:
                 places = choose_pieces(lengths, config.piece, tuner.batch_size, seed=config.seed, step=tuner.step)
@@ -349,8 +359,12 @@ class _Tuning:
     def _save(self) -> Path:
         """Write the generator, all that is needed to go on, and what was spent."""
         state = self.tuner.state() | {"data": self.data, "first_step": self.first_step, "seconds": self.seconds}
-        path = self.checkpoints.save(self.tuner.step, state)
-        write_weights(self.folder / GENERATOR, {"generator": state["generator"]})
+        path = self.checkpoints.save(self.tuner.step, state | {"begun_with": self.begun_with})
+        speaks = {
+            name: torch.lerp(self.begun_with[name], learned, self.config.share)
+            for name, learned in state["generator"].items()
+        }
+        write_weights(self.folder / GENERATOR, {"generator": speaks})
         spent = {"steps": self.tuner.step - self.first_step, "seconds": self.seconds}
         content = {"data": self.data, "clips": len(self.clips), "config": asdict(self.config), "spent": spent}
         with atomic_write(self.folder / "config.json", "w") as file:

@@ -13,8 +13,9 @@ import torch
 
 from voiceclone import Clip, Voice, VoiceCloneError
 from voiceclone.audio import save
+from voiceclone.errors import CheckpointError
 from voiceclone.export import MOST_FILES, export, import_checkpoint, import_zip
-from voiceclone.tacotron2 import Tacotron2, load_nvidia
+from voiceclone.tacotron2 import Tacotron2, load_nvidia, save_nvidia
 from voiceclone.tacotron2.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from voiceclone.tacotron2.config import SMALL, Tacotron2Config
 from voiceclone.text import LETTERS
@@ -135,6 +136,36 @@ def test_what_was_exported_comes_back_as_a_run_and_goes_out_again(full, tmp_path
     before = torch.load(made, weights_only=True)
     assert again["iteration"] == before["iteration"] == 7
     assert all(torch.equal(again["state_dict"][name], before["state_dict"][name]) for name in before["state_dict"])
+
+
+def test_the_card_of_an_imported_run_says_that_others_trained_it(full, tmp_path):
+    made = export(full, format="fakeyou")
+    assert "- Trained on: 1 clips, 7 steps" in made.with_suffix(".md").read_text()
+    other = Voice.create("Other", root=tmp_path, consent="Test Person")
+    import_checkpoint(other, made)
+    card = export(other, format="fakeyou").with_suffix(".md").read_text()
+    assert f"- Trained elsewhere: {made}, 7 steps" in card and "1 clips" not in card
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [(Tacotron2Config(n_mels=40), "40 bands"), (Tacotron2Config(n_symbols=100), "100 symbols have no names")],
+    ids=["bands", "symbols"],
+)
+def test_what_cannot_speak_here_is_not_taken_in(voice, tmp_path, config, said):
+    path = save_nvidia(tiny(config), tmp_path / "theirs")
+    with pytest.raises(CheckpointError, match=said):
+        import_checkpoint(voice, path)
+    assert not voice.run_dir("imported").exists()
+
+
+def test_an_import_that_was_cut_short_can_be_done_again(full, tmp_path):
+    made = export(full, format="fakeyou")
+    folder = full.run_dir("imported")
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")  # as a full disk leaves it
+    import_checkpoint(full, made)
+    assert load_checkpoint(folder / "checkpoints" / "best.pt").step == 7
 
 
 def test_a_small_run_is_not_exported_for_fakeyou(small):

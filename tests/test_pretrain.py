@@ -23,9 +23,10 @@ from voiceclone.prepare import prepare, read_corpus
 from voiceclone.pretrain import PretrainConfig, corpus_examples, pretrain
 from voiceclone.prompts import PROMPTS
 from voiceclone.speaker import embed, likeness
-from voiceclone.tacotron2 import PRESETS
+from voiceclone.tacotron2 import PRESETS, Tacotron2, save_nvidia, warm_start
 from voiceclone.tacotron2.checkpoint import load_base, newest_checkpoint
 from voiceclone.text import to_ids
+from voiceclone.train_config import TrainConfig
 
 COUNT = 6
 SPEEDS = PretrainConfig().speeds
@@ -335,6 +336,22 @@ def test_a_base_can_go_on_from_one_of_other_sizes(corpus, features, tmp_path, mo
         if name in before and before[name].shape == after.shape:
             np.testing.assert_allclose(after.detach(), before[name], atol=1e-3, err_msg=name)
     np.testing.assert_array_equal(second.mel_mean, first.mel_mean)
+
+
+def test_a_full_base_of_many_speakers_is_made_and_begun_with(corpus, features, tmp_path, monkeypatch):
+    sizes = replace(TINY, speaker_dim=0, normalise_mels=False, envelope_order=0, n_frames_per_step=1)
+    monkeypatch.setitem(PRESETS, "full", sizes)
+    torch.manual_seed(0)
+    known = Tacotron2(sizes)
+    theirs = save_nvidia(known, tmp_path / "theirs.pt")  # of one speaker, as LJSpeech's is
+    still = replace(QUICK, learning_rate=1e-12)
+    list(pretrain(corpus, out=tmp_path / "base", features=features,
+                  config=config(preset="full", start=str(theirs), learn=still, steps=1)))  # fmt: skip
+    base = load_base(tmp_path / "base")
+    assert base.config == replace(sizes, speaker_dim=256)
+    np.testing.assert_allclose(base.embedding.weight.detach(), known.embedding.weight.detach(), atol=1e-3)
+    begun = TrainConfig(preset="full", speaker=True, start=str(tmp_path / "base"))
+    assert warm_start(begun.start, begun.sizes).model.config == base.config
 
 
 def test_a_base_can_go_on_from_another(corpus, features, tmp_path):

@@ -17,7 +17,7 @@ from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.export import export, import_checkpoint, import_zip
 from voiceclone.schedule import FAKEYOU, Exponential
 from voiceclone.tacotron2 import PRESETS, Tacotron2, Tacotron2Config, save_nvidia
-from voiceclone.tacotron2.checkpoint import load_checkpoint
+from voiceclone.tacotron2.checkpoint import load_checkpoint, newest_checkpoint
 from voiceclone.train import TrainConfig, train
 from voiceclone.train_config import default_minutes
 from voiceclone.voice import Voice
@@ -81,10 +81,10 @@ def test_random_weights_that_nobody_asked_for_are_said(monkeypatch, tmp_path):
     monkeypatch.setitem(PRESETS, "full", PLAIN)
     monkeypatch.setitem(PRESETS, "small", PLAIN)
     for preset, advice in (("full", "nvidia-ljspeech"), ("small", str(tmp_path))):
-        _, based, (note,) = training._starting_model(TrainConfig(preset=preset), examples())
+        _, based, _, (note,) = training._starting_model(TrainConfig(preset=preset), examples())
         assert not based and "random weights" in note and advice in note
     assert TrainConfig().for_clips(25).steps is None  # they need all the time there is
-    assert training._starting_model(TrainConfig(start="scratch"), examples())[2] == ()
+    assert training._starting_model(TrainConfig(start="scratch"), examples()).notes == ()
 
 
 def test_a_budget_in_epochs_ends_the_training(voice):  # seven clips to learn from, at most four a step
@@ -139,12 +139,20 @@ def test_a_speaker_embedding_says_nothing_at_first_to_a_model_that_had_none(plai
     known = Tacotron2(plain).eval()
     save_nvidia(known, tmp_path / "known.pt")
     chosen = config(preset="full", speaker=True, start=str(tmp_path / "known.pt"))
-    model, based, _ = training._starting_model(chosen, [])
-    assert based and model.config.speaker_dim == 256
+    model, based, many_voices, _ = training._starting_model(chosen, [])
+    assert based and not many_voices and model.config.speaker_dim == 256
     text, lengths = torch.randint(1, 148, (2, 9)), torch.tensor([9, 7])
     with torch.no_grad():
         spoken = model.eval().encode(text, lengths, torch.randn(2, 256))
         assert torch.equal(spoken, known.encode(text, lengths, None))
+
+
+def test_a_voice_is_not_drawn_back_to_the_one_person_that_it_began_with(voice, plain, tmp_path):
+    save_nvidia(Tacotron2(plain), tmp_path / "known.pt")
+    list(train(voice, config(preset="full", speaker=True, start=str(tmp_path / "known.pt"), steps=2, previews=1)))
+    newest = newest_checkpoint(voice.run_dir("main") / "checkpoints")[1]
+    learned = newest.training["averaged"]
+    assert all(torch.equal(tensor, learned[name]) for name, tensor in newest.model.state_dict().items())
 
 
 # Nothing is lost --------------------------------------------------------------------------------------------------

@@ -142,7 +142,8 @@ def _pretrain_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--out", type=Path, default=Path("data/base"), help="where the base is written")
     added.add_argument("--minutes", type=_positive, default=150.0, help="minutes of training in all")
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
-    added.add_argument("--start", metavar="BASE", help="folder of a base to go on from (default: begin anew)")
+    added.add_argument("--preset", choices=("small", "full"), default="small", help="size of the model")
+    added.add_argument("--start", metavar="BASE", help="a base to go on from, or a checkpoint (default: begin anew)")
     added.add_argument("--batch-size", type=int, default=16, help="clips a step")
     added.add_argument("--learning-rate", type=_positive, default=1e-3, help="Adam's, at its highest")
     added.add_argument("--loaders", type=int,
@@ -171,7 +172,7 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--start", metavar="FILE", help="a generator's file (default: the authors' universal one)")
-    added.add_argument("--share", type=float, default=0.5, metavar="S",
+    added.add_argument("--share", type=float, default=0.3, metavar="S",
                        help="how far to go from there to what was learned, 1 = all the way")  # fmt: skip
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where it stopped")  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from .audio import AudioConfig
 from .errors import CheckpointError, VoiceCloneError, VoiceError
 from .files import atomic_path, atomic_write
 from .text import FRONT_END, FRONT_ENDS, LETTERS
@@ -156,19 +157,28 @@ def import_checkpoint(
     if front_end not in (None, *FRONT_ENDS):
         raise VoiceCloneError(f"front_end={front_end!r} is not known; there are {' and '.join(FRONT_ENDS)}.")
     folder = voice.run_dir(run)
-    if folder.exists():
+    if any(folder.glob("checkpoints/*.pt")) or (folder / "log.jsonl").exists():
         raise VoiceError(f"{voice.name} has a run {run!r} already, which stays as it is. Give another name.")
     started = warm_start(source)
     if started.model.config.speaker_dim:
         raise CheckpointError(
             f"{source} is a model of voiceclone's own with many voices. To take such a voice along, export it as a zip."
         )
+    if not started.symbols_known:
+        raise CheckpointError(
+            f"{source} could only babble: {'; '.join(started.notes)}. To train on from it, give it to `train --start`."
+        )
+    if started.model.config.n_mels != AudioConfig().n_mels:
+        raise CheckpointError(
+            f"{source} draws spectrograms of {started.model.config.n_mels} bands; the vocoders here speak those of "
+            f"{AudioConfig().n_mels}. Choose another checkpoint."
+        )
     front_end = front_end or started.front_end
-    checkpoint = Checkpoint(started.model, started.step, front_end=front_end)
-    save_checkpoint(folder / "checkpoints" / "best.pt", checkpoint)
     with atomic_write(folder / "config.json", "w") as file:
         content = {"imported": str(source), "front_end": front_end, "model": asdict(started.model.config)}
         json.dump(content, file, indent=1)
+    checkpoint = Checkpoint(started.model, started.step, front_end=front_end)
+    save_checkpoint(folder / "checkpoints" / "best.pt", checkpoint)  # last: without it there is no run
     return ImportedRun(run, front_end, started.notes)
 
 
@@ -181,14 +191,13 @@ def _check_consent(voice: Voice, refusal: str) -> None:
 
 def model_card(voice: Voice, run: str, checkpoint: Checkpoint) -> str:
     """What a voice is, whose, how good, and what it may be used for, in Markdown."""
-    usable = voice.usable()
     lines = [
         f"# {voice.name}",
         "",
         "A synthetic voice: a Tacotron 2 trained with voiceclone.",
         "",
         f"- Language: {voice.language}",
-        f"- Trained on: {len(usable)} clips, {checkpoint.step:,} steps (run `{run}`)",
+        f"- {_trained(voice, run)}, {checkpoint.step:,} steps (run `{run}`)",
         f"- Reads: {READS[checkpoint.front_end]}",
         f"- Vocoder: HiFi-GAN, {'tuned to this voice' if tuned_vocoder(voice, run) else 'the universal one'}",
         f"- Consent: {voice.consent.who}, {voice.consent.when}",
@@ -205,6 +214,17 @@ def model_card(voice: Voice, run: str, checkpoint: Checkpoint) -> str:
         "ask the person for any other use.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _trained(voice: Voice, run: str) -> str:
+    """On what a run was trained, or where it came from."""
+    try:
+        content = json.loads((voice.run_dir(run) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # as is every run's of whose folder only checkpoints are left
+        content = {}
+    if "imported" in content:
+        return f"Trained elsewhere: {content['imported']}"
+    return f"Trained on: {len(voice.usable())} clips"
 
 
 def _measures(voice: Voice) -> Iterator[str]:

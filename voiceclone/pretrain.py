@@ -1,4 +1,4 @@
-"""Making a base: the `small` preset trained on a corpus of many speakers, from which a voice is adapted.
+"""Making a base: a model trained on a corpus of many speakers, from which a voice is adapted.
 
 What is slow to find out of the corpus (which sound is when, the pitch, who speaks) is what `voiceclone.prepare` finds
 and keeps, on this machine or, beforehand, on many; what is there already is not looked for again.
@@ -25,9 +25,10 @@ from .learn import LearnConfig, Learned, Learner
 from .log import Log
 from .prepare import Features, Row, prepare, read_corpus
 from .speaker import embed, mean_embedding
-from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config
-from .tacotron2.checkpoint import Checkpoint, adopt, load_base, newest_checkpoint, save_base, save_checkpoint
+from .tacotron2 import PRESETS, LossConfig, Tacotron2, Tacotron2Config, warm_start
+from .tacotron2.checkpoint import Checkpoint, adopt, newest_checkpoint, save_base, save_checkpoint
 from .text import to_ids
+from .train_config import SPEAKER_SIZE
 
 SHORTEST, LONGEST = 0.7, 15.0  # s; outside, clips teach little and cost much
 EMBEDDED = 20  # clips of a speaker that are enough to know it by
@@ -40,8 +41,8 @@ class PretrainConfig:
 
     minutes: float = 150.0
     steps: int | None = None
-    preset: str = "small"
-    start: str | None = None  # folder of a base to go on from; None begins with random weights
+    preset: str = "small"  # which has a speaker embedding, whatever the preset says
+    start: str | None = None  # a base to go on from, or what else `warm_start` takes; None begins with random weights
     speeds: tuple[float, ...] = (0.87, 1.15)  # each clip is also learned at one of these, in turn: another speaker
     held_out: int = 40  # clips kept for validation
     validate_every: int = 200  # steps
@@ -63,6 +64,11 @@ class PretrainConfig:
             loss=LossConfig(absolute=1.0, contrast=1.0, attention=0.5, gate_positive=5.0),
         )
     )
+
+    @property
+    def sizes(self) -> Tacotron2Config:
+        """Of the model that is trained."""
+        return replace(PRESETS[self.preset], speaker_dim=SPEAKER_SIZE)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ def pretrain(
     examples = corpus_examples(corpus, features=features, speeds=config.speeds, transcriber=config.transcriber,
                                workers=config.workers, progress=progress)  # fmt: skip
     training, held_out = _hold_out(examples, config)
-    learner, spent = _start(PRESETS[config.preset], training, config, out / "checkpoints")
+    learner, spent = _start(training, config, out / "checkpoints")
     log = Log(out / "log.jsonl")
     log.cut(learner.step)
     began = time.monotonic() - spent
@@ -217,14 +223,13 @@ def _hold_out(examples: list[Example], config: PretrainConfig) -> tuple[list[Exa
     return training, [example for example in examples if example.id in chosen]
 
 
-def _start(
-    sizes: Tacotron2Config, examples: Sequence[Example], config: PretrainConfig, folder: Path
-) -> tuple[Learner, float]:
+def _start(examples: Sequence[Example], config: PretrainConfig, folder: Path) -> tuple[Learner, float]:
     """A learner at its beginning or where it was, and the seconds it has had."""
-    model = Tacotron2(sizes)
-    model.set_mel_statistics(*mel_statistics(examples))
+    model = Tacotron2(config.sizes)
+    if config.sizes.normalise_mels:
+        model.set_mel_statistics(*mel_statistics(examples))
     if config.start:  # with its own mel statistics, since its weights belong to them
-        adopt(model, load_base(config.start))
+        adopt(model, warm_start(config.start).model)
     learner = Learner(model, config.learn, device=choose_device(config.device))
     newest = newest_checkpoint(folder)
     if newest is None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -161,10 +161,9 @@ class _Training:
             self.base = known.get("base")
             model.load_state_dict(known.get("averaged", model.state_dict()))  # the file's own model speaks
         else:
-            model, self.based, notes = _starting_model(config, self.training)
+            model, self.based, many_voices, notes = _starting_model(config, self.training)
             self.notes += notes
             # Only a base that knows many voices can be gone back to: another would speak with its own.
-            many_voices = self.based and config.sizes.speaker_dim
             self.base = {name: t.clone() for name, t in model.state_dict().items()} if many_voices else None
         learn = config.learn_config(len(self.training), based=self.based, device=self.device)
         self.learner = Learner(model, learn, device=self.device)
@@ -313,31 +312,39 @@ class _Training:
         )
 
 
-def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> tuple[Tacotron2, bool, tuple[str, ...]]:
-    """The model to begin with, whether it knows how to speak already, and what the user should know of it."""
+class _Start(NamedTuple):
+    """What training begins with."""
+
+    model: Tacotron2
+    based: bool  # it knows how to speak already
+    many_voices: bool  # and with many voices
+    notes: tuple[str, ...]  # what the user should know of it
+
+
+def _starting_model(config: TrainConfig, examples: Sequence[Example]) -> _Start:
     start = config.begins_with
     if start in (None, "scratch"):
         model = Tacotron2(config.sizes)
         if model.config.normalise_mels:
             model.set_mel_statistics(*mel_statistics(examples))
-        return model, False, () if start else (random_start(config.preset),)
+        return _Start(model, False, False, () if start else (random_start(config.preset),))
     try:
         started = warm_start(start, config.sizes)
     except CheckpointError:
         if not config.speaker:
             raise
         return _with_speaker(start, config.sizes)
-    return started.model, True, started.notes
+    return _Start(started.model, True, bool(config.sizes.speaker_dim), started.notes)
 
 
-def _with_speaker(start: str, sizes: Tacotron2Config) -> tuple[Tacotron2, bool, tuple[str, ...]]:
+def _with_speaker(start: str, sizes: Tacotron2Config) -> _Start:
     """A model with a speaker embedding begun from one without; the embedding says nothing at first."""
     started = warm_start(start, replace(sizes, speaker_dim=0))
     model = Tacotron2(sizes)
     adopt(model, started.model)
     torch.nn.init.zeros_(model.speaker_projection.weight)
     torch.nn.init.zeros_(model.speaker_projection.bias)
-    return model, True, started.notes
+    return _Start(model, True, False, started.notes)
 
 
 def _voice_embedding(voice: Voice) -> torch.Tensor:

@@ -126,6 +126,7 @@ def pretrain(options: argparse.Namespace) -> None:
     config = PretrainConfig(
         minutes=options.minutes,
         steps=options.steps,
+        preset=options.preset,
         start=options.start,
         seed=options.seed,
         transcriber=options.transcriber,

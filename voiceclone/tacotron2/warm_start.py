@@ -25,6 +25,7 @@ class WarmStart:
     step: int = 0  # optimiser steps that it has taken
     front_end: str = FRONT_END  # how texts became symbols when it was trained
     notes: tuple[str, ...] = ()  # what was not taken over, and what else the user should know
+    symbols_known: bool = True  # whether it knows any of our symbols; otherwise it is there to be trained on only
 
 
 def warm_start(source: str | Path, config: Tacotron2Config | None = None) -> WarmStart:
@@ -126,7 +127,8 @@ def _with_our_symbols(started: WarmStart, symbols: Sequence[str] | None, path: P
     has_phonemes = symbols is None or any(symbol.startswith("@") for symbol in shared)
     front_end = started.front_end if has_phonemes and not trained_on_letters(model) else LETTERS
     note = f"{path.name}: {said}. All its other weights are kept."
-    return replace(started, model=model.eval(), front_end=front_end, notes=(*started.notes, note))
+    notes = (*started.notes, note)
+    return replace(started, model=model.eval(), front_end=front_end, notes=notes, symbols_known=bool(shared))
 
 
 def _few(symbols: Sequence[str]) -> str:

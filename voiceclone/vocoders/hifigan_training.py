@@ -6,8 +6,8 @@ after any interruption, a log and the configuration.
 
 The generator begins with the authors' universal weights, the discriminators with random ones. Judges who know nothing
 yet would spoil what the generator knows: at first it learns from the spectrogram alone while they learn, then their
-share rises to the paper's. What speaks lies half-way between the universal weights and those that were learned, as
-`voiceclone.settle` has it for Tacotron 2: it has nearly all of the voice's colour, and is understood as well as before.
+share rises to the paper's. What speaks has gone a third of the way from the universal weights to those that were
+learned, as `voiceclone.settle` has it for Tacotron 2: most of the voice's colour, and understood as well as before.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ class TuneConfig:
     alone_steps: int = 1000
     alone_share: float = 0.15
     narrower: int | None = None  # divides the discriminators' channels; None = 1 (the paper's) on a GPU, 4 without
-    # How far the generator that speaks has gone from the one that it began with to what was learned. All the way, an
-    # hour without a GPU costs words: its judges have not learned enough to keep consonants clear.
-    share: float = 0.5
+    # How far the generator that speaks has gone from the one that it began with to what was learned. All the way, and
+    # even half of it, an hour without a GPU costs words: its judges have not learned enough to keep consonants clear.
+    share: float = 0.3
     save_minutes: float = 10.0  # between checkpoints
     seed: int = 1234
     device: str | None = None  # None chooses

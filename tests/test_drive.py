@@ -253,6 +253,35 @@ def test_what_was_not_copied_before_a_session_ended_is_copied_by_the_next(run, t
     assert content(run) == {"checkpoints/step-000003.pt": "newest"}
 
 
+def test_another_file_of_the_same_size_is_copied_by_the_next_session(keeper, run):
+    write(keeper, "checkpoints/best.pt", "of step 3")
+    keeper.close()
+    (keeper.work / "checkpoints" / "best.pt").write_text("of step 5")
+    again = Keeper(run, keeper.work)
+    again.fetch()
+    again.close()
+    assert content(run) == {"checkpoints/best.pt": "of step 5"}
+
+
+def test_what_was_spent_is_not_there_before_what_it_was_spent_on(keeper, run, monkeypatch):
+    copy, full = drive._copy_whole, [True]
+
+    def no_room_for_checkpoints(source, target):
+        if target.suffix == ".pt" and full:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        copy(source, target)
+
+    monkeypatch.setattr(drive, "_copy_whole", no_room_for_checkpoints)
+    write(keeper, "checkpoints/step-000006.pt")
+    write(keeper, "config.json", "six steps spent")
+    write(keeper, "log.jsonl", "six lines")
+    until(lambda: (run / "log.jsonl").exists() and keeper.notes())
+    assert not (run / "config.json").exists()
+    full.clear()
+    until(lambda: (run / "config.json").exists())
+    assert (run / "checkpoints" / "step-000006.pt").exists()
+
+
 def test_a_run_that_cannot_be_read_is_not_begun_anew(keeper, run, monkeypatch):
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "step-000003.pt").write_text("hours of work")

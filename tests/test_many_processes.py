@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -116,6 +117,12 @@ def test_the_command_line_trains_in_processes_that_accelerate_launched(light):
     lines = [json.loads(line) for line in (light.run_dir("main") / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]  # and writes
     assert newest_checkpoint(light.run_dir("main") / "checkpoints")[1].step == 2
+
+
+def test_the_processes_find_the_package_that_only_this_kernel_looks_for(light, monkeypatch):
+    monkeypatch.setattr(launch, "PROGRAM", ("-c", "import sys; sys.exit(f'Error: looks in {sys.path}')"))
+    with pytest.raises(TrainingError, match=re.escape(str(TESTS.parent))):
+        next(train_by(light, TrainConfig(steps=1, device="cpu"), processes=2))
 
 
 def test_windows_is_told_how_to_train_by_several(light, monkeypatch):

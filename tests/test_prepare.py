@@ -11,7 +11,7 @@ import pytest
 from voiceclone import prepare as preparing
 from voiceclone.align import align
 from voiceclone.audio import load, save
-from voiceclone.errors import UnavailableError
+from voiceclone.errors import UnavailableError, VoiceCloneError
 from voiceclone.levels import loudness
 from voiceclone.pitch import track_pitch
 from voiceclone.prepare import UNALIGNED, Prepared, Store, clip_features, prepare, read_corpus
@@ -164,6 +164,18 @@ def test_a_clip_without_text_is_heard(corpus):
     (row,) = [row for row in read_corpus(corpus) if row.id == "mute"]
     features = clip_features(row, transcriber="whisper")
     assert features.text and features.ends.size
+
+
+def test_what_the_machine_lacks_is_not_kept_as_the_clips_fault(corpus, tmp_path, monkeypatch):
+    def away(engine):
+        raise UnavailableError("the hub cannot be reached")
+
+    with monkeypatch.context() as patch, pytest.raises(UnavailableError, match="hub"):
+        patch.setattr(preparing, "_ears", away)
+        prepare(corpus, out=tmp_path, engine="none", transcriber="wav2vec2")
+    assert "mute" not in Store(tmp_path).read()
+    with pytest.raises(VoiceCloneError, match="no engine 'nonsense'"):
+        prepare(corpus, out=tmp_path, engine="none", transcriber="nonsense")
 
 
 # A cluster --------------------------------------------------------------------------------------------------------

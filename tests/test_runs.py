@@ -277,6 +277,16 @@ def test_a_machine_that_is_gone_at_any_moment_loses_what_came_after_a_checkpoint
     assert [line["step"] for line in log(gone)][-4:] == [3, 4, 5, 6]
 
 
+def test_a_training_that_has_ended_brings_what_its_last_session_could_not(voice, on_drive):
+    list(train(voice, config(steps=6)))
+    kept = everything(voice.run_dir("main"))
+    there = voice.run_dir("main") / "checkpoints"  # the kernel ended before the last two were copied
+    (there / "step-000006.pt").unlink()
+    (there / "best.pt").write_bytes((there / "best.pt").read_bytes()[::-1])
+    assert list(train(voice, config(steps=6))) == []
+    assert everything(voice.run_dir("main")) == kept
+
+
 def test_a_drive_that_fails_stops_no_training(voice, on_drive, monkeypatch):
     def quota(source, target):
         raise OSError(122, "Disk quota exceeded")

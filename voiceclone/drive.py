@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .errors import VoiceCloneError
+from .files import file_hash
 
 DRIVE = Path("/content/drive")  # where Colab mounts the user's Google Drive
 WORK = Path("/content/voiceclone-work")  # on the machine's own disk, which goes when the machine goes
@@ -26,6 +27,7 @@ CHUNK = 2**20  # bytes copied at a time
 FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # s between two tries
 READ_TRIES = 4
 PATIENCE = 180.0  # s that the end of a training waits for the last copies
+CONFIG = "config.json"
 _NUMBERED = re.compile(r"step-(\d+)\.pt")
 
 
@@ -95,7 +97,7 @@ class Keeper:
             if behind or not (self.work / name).exists():
                 _copy_whole(self.lasting / name, self.work / name)
         if not behind:  # the last session on this machine may have ended before everything was copied
-            names = (n for n in _files(self.work) if _size(self.work / n) != _size(self.lasting / n))
+            names = (n for n in _files(self.work) if _differ(self.work / n, self.lasting / n))
             self.keep(*(self.work / name for name in names))
 
     def keep(self, *paths: Path) -> None:
@@ -168,13 +170,17 @@ class Keeper:
                 self._recover()
 
     def _next(self) -> tuple[str, dict[str, None], Callable[[str], None]] | None:
-        """What is to be done now: copies first, so that nothing is dropped before what is newer has arrived."""
+        """What is to be done now.
+
+        Copies come first, so that nothing is dropped before what is newer has arrived, and of them the configuration
+        last: it says what was spent, and must not be there without what that was spent on.
+        """
         with self._changed:
             self._doing = None
             self._changed.wait_for(lambda: self._to_copy or self._to_drop or self._closing)
             for names, work in ((self._to_copy, self._copy), (self._to_drop, self._remove)):
                 if names:
-                    self._doing = next(iter(names))
+                    self._doing = next((name for name in names if name != CONFIG), CONFIG)
                     del names[self._doing]  # at once, so that what is written meanwhile is copied again
                     return self._doing, names, work
         return None
@@ -251,8 +257,11 @@ def _files(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1
+def _differ(one: Path, other: Path) -> bool:
+    """Whether two files are not the same; of the checkpoints to go on from the name says what is in them."""
+    if not other.exists() or one.stat().st_size != other.stat().st_size:
+        return True
+    return not _NUMBERED.fullmatch(one.name) and file_hash(one) != file_hash(other)
 
 
 def _newest(run: Path) -> int:

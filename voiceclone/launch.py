@@ -76,7 +76,11 @@ def train_by(voice: Voice, config: TrainConfig = TrainConfig(), *, processes: in
         order, stop = Path(folder, "order.json"), Path(folder, "stop")
         order.write_text(json.dumps({"voice": str(voice.path.absolute()), "config": asdict(config)}), encoding="utf-8")
         command = [sys.executable, *PROGRAM, str(order), str(stop), str(processes)]
-        environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if choose_device(config.device) == "cpu" else {})
+        # This package may be where only this kernel looks for it, as it is on Colab.
+        places = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+        if choose_device(config.device) == "cpu":
+            environment["ACCELERATE_USE_CPU"] = "true"
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8",
             errors="replace", start_new_session=True,

@@ -146,6 +146,7 @@ class _Ray(Mapping):
                 "The engine 'ray' needs Ray, which is not installed. Run: pip install 'voiceclone[cluster]'"
             ) from error
         self.ray = ray
+        address = address or os.environ.get("RAY_ADDRESS")
         self.begun = not ray.is_initialized()
         if self.begun:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers of every cluster

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .audio import AudioConfig, load, resample
-from .errors import AlignmentError, TrainingError, VoiceCloneError
+from .ears import ENGINES, load_transcriber
+from .errors import AlignmentError, TrainingError, UnavailableError, VoiceCloneError
 from .files import atomic_path, file_hash, text_hash
 from .levels import TARGET_LUFS, loudness
 from .mapping import engine_named
@@ -135,8 +136,6 @@ def clip_features(row: Row, audio: AudioConfig = AudioConfig(), *, transcriber: 
 @cache
 def _ears(engine: str) -> Transcriber:
     """Loaded once a process."""
-    from .ears import load_transcriber
-
     return load_transcriber(engine)
 
 
@@ -181,6 +180,8 @@ def _outcome(row: Row, known: str, job: Job) -> Outcome:
         return Outcome(row.id, content)
     try:
         features = clip_features(row, job.audio, transcriber=job.transcriber)
+    except UnavailableError:  # of this machine, not of this clip
+        raise
     except VoiceCloneError as error:
         return Outcome(row.id, content, problem=" ".join(str(error).split()))
     return Outcome(row.id, content, features, "" if features.ends.size else UNALIGNED)
@@ -238,8 +239,11 @@ def prepare(
     UnavailableError
         If the engine is not installed.
     """
+    corpus = Path(corpus).resolve()  # wherever the workers are
     rows = read_corpus(corpus)
-    store = Store(out or Path(corpus) / "features")
+    if transcriber not in ("", *ENGINES):
+        raise VoiceCloneError(f"There is no engine {transcriber!r}. Choose one of: {', '.join(ENGINES)}.")
+    store = Store(out or corpus / "features")
     known = store.read()
     made = unchanged = 0
     with engine_named(engine, workers=workers, address=address) as mapping:
@@ -248,7 +252,7 @@ def prepare(
             if outcomes is None:
                 outcomes = [Outcome(row.id, "", problem="it ended the process that worked on it") for row in job.rows]
             new = [outcome for outcome in outcomes if outcome.features or outcome.problem]
-            store.write(new)
+            store.write([outcome for outcome in new if outcome.content])  # that a clip could not be read may pass
             known |= {outcome.id: outcome for outcome in new}
             made, unchanged = made + len(new), unchanged + len(outcomes) - len(new)
             if progress:

@@ -104,6 +104,10 @@ def train(
         )
     config = config.for_clips(len(voice.usable()))
     if config.resume and _finished(voice.run_dir(config.run), voice, config):
+        run = Run(voice.run_dir(config.run))
+        if run.keeper.apart and is_main(choose_device(config.device)):  # what the last session could not bring there
+            run.fetch()
+            run.close()
         return
     yield from _Training(voice, config, progress).steps()
 

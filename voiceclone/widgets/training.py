@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..colab import cost
+from ..drive import working_folder
 from ..errors import VoiceCloneError
 from .following import Following, Printed, previews_of
 from .panel import Markup, headless, table
@@ -80,6 +81,11 @@ class TrainingView(LivePanel):
     def run(self) -> Path:
         """The folder of this training."""
         return self.voice.run_dir(self.config.run)
+
+    @property
+    def written(self) -> Path:
+        """Where the training writes: on a drive a preview arrives later."""
+        return working_folder(self.run)
 
     @property
     def last(self) -> Step | None:
@@ -190,7 +196,7 @@ class TrainingView(LivePanel):
 
     def on_hello(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """A page that is drawn, perhaps anew: everything as it is now."""
-        known = {"places": list(self.figures), "previews": _previews(self.run)}
+        known = {"places": list(self.figures), "previews": _previews(self.written)}
         return {"status": self._status(), **known, "buffers": list(self.figures.values())}
 
     def on_stop(self, message: Mapping[str, Any]) -> None:
@@ -201,7 +207,7 @@ class TrainingView(LivePanel):
 
     def on_sound(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """What the voice said after a step."""
-        return {"buffers": [sound_file(self.run / "previews" / f"step-{int(message['step']):06d}.wav")]}
+        return {"buffers": [sound_file(self.written / "previews" / f"step-{int(message['step']):06d}.wav")]}
 
     def _become(self, condition: str) -> None:
         self.condition = condition

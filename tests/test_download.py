@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,24 +12,40 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
 from voiceclone import download as module
 from voiceclone.download import CHUNK, KNOWN, cache_folder, download, fetch
 from voiceclone.errors import CheckpointError, UnavailableError, VoiceCloneError
 from voiceclone.vocoders import load_vocoder
 
-CONTENT = bytes(number % 251 for number in range(300_000))
+NUMBERS = bytes(number % 251 for number in range(299_900))
+HEADER = json.dumps({"weight": {"dtype": "U8", "shape": [len(NUMBERS)], "data_offsets": [0, len(NUMBERS)]}})
+CONTENT = (92).to_bytes(8, "little") + HEADER.ljust(92).encode() + NUMBERS  # 300,000 bytes, as safetensors writes them
 OTHER = CONTENT[::-1]
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MESSAGE = b'{"error": "quota exceeded"}'
 PAGE = b"<!DOCTYPE html><html>Too many users have viewed this file recently.</html>"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+def saved(**options) -> bytes:
+    """A file of weights as torch writes it."""
+    file = io.BytesIO()
+    torch.save({"state_dict": {"weight": torch.arange(5000.0)}}, file, **options)
+    return file.getvalue()
+
+
 class Shelf(ThreadingHTTPServer):
-    """What is served, and what was asked for. `most` cuts every answer off after so many bytes."""
+    """What is served, and what was asked for.
+
+    `most` cuts every answer off after so many bytes, `piece` makes every answer to a range at most so long, and an
+    answer whose path is in `endless` does not say how long it is.
+    """
 
     daemon_threads = True
 
@@ -36,6 +54,9 @@ class Shelf(ThreadingHTTPServer):
         self.files = {"/model.pt": CONTENT, "/other.pt": OTHER, "/page.pt": PAGE}
         self.types = {"/page": "text/html; charset=utf-8"}
         self.most: int | None = None
+        self.piece: int | None = None
+        self.endless: set[str] = set()
+        self.packed: set[str] = set()  # sent by gzip, whatever was asked for
         self.ranges = True
         self.tags = True
         self.asked: list[tuple[str, str | None]] = []
@@ -53,20 +74,28 @@ class Answer(BaseHTTPRequestHandler):
         content = PAGE if path in shelf.types else shelf.files.get(path)
         if content is None:
             return self.send_error(404)
+        if content == b"416":
+            return self.send_error(416)
+        if path in shelf.packed:
+            content = gzip.compress(content, 0)
         tag, start = f'"{hashlib.sha256(content).hexdigest()}"', 0
         if wanted and shelf.ranges and self.headers.get("If-Range", tag) == tag:
             start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
             if start >= len(content):
                 return self.send_error(416)
+        end = min(len(content), start + shelf.piece) if start and shelf.piece else len(content)
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", shelf.types.get(path, "application/octet-stream"))
-        self.send_header("Content-Length", str(len(content) - start))
+        if path not in shelf.endless:
+            self.send_header("Content-Length", str(end - start))
+        if path in shelf.packed:
+            self.send_header("Content-Encoding", "gzip")
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
         if shelf.tags:
             self.send_header("ETag", tag)
         self.end_headers()
-        some = content[start:][: shelf.most]
+        some = content[start:end][: shelf.most]
         shelf.sent += len(some)
         self.wfile.write(some)
         return None
@@ -235,6 +264,102 @@ def test_an_unknown_hash_is_recorded_on_first_use_and_held_to(shelf):
         get(shelf.url("/model.pt"))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (MESSAGE, "a text in JSON, perhaps a server's message"),
+        (b"Quota exceeded", "14 bytes that begin with b'Quota exc'"),
+        (b"", "0 bytes"),
+        (CONTENT[:-1], "not all of them"),
+        (CONTENT[:50], "not all of them"),
+        (saved()[:-1], "torn"),
+        (saved()[:9000], "torn"),
+        (saved().replace(bytes(torch.tensor([7.0, 8.0]).numpy()), bytes(8)), "torn"),
+        (saved(_use_new_zipfile_serialization=False)[:-1], r"sent [\d,]+ bytes of a file of at least"),
+        (saved(_use_new_zipfile_serialization=False)[:300], "not all of them"),
+        (b"\x80\x04K\x01.", "no weights"),
+    ],
+)
+def test_what_cannot_be_weights_is_never_recorded(shelf, content, said):
+    shelf.files["/model.pt"] = content
+    shelf.endless = {"/model.pt"}
+    with pytest.raises(CheckpointError, match=f"127.0.0.1.*{said}"):
+        get(shelf.url("/model.pt"))
+    assert not list(cache_folder().rglob("record.json")) and not list(cache_folder().rglob("model.pt*t"))
+    shelf.files["/model.pt"] = CONTENT
+    assert get(shelf.url("/model.pt")).path.read_bytes() == CONTENT, "asked again once the server is well"
+
+
+def test_a_mirror_that_sends_a_message_is_followed_by_the_next(shelf):
+    shelf.files |= {"/message.pt": MESSAGE, "/short.pt": CONTENT[:5000]}
+    found = get(" ".join(shelf.url(path) for path in ("/message.pt", "/short.pt", "/model.pt")))
+    assert found.path.read_bytes() == CONTENT and SHA256 in found.notes[0]
+    assert [path for path, _ in shelf.asked] == ["/message.pt", "/short.pt", "/model.pt"]
+
+
+@pytest.mark.parametrize("content", [saved(), saved(_use_new_zipfile_serialization=False), CONTENT])
+def test_whole_weights_of_every_kind_are_taken_without_a_hash(shelf, content):
+    shelf.files["/model.pt"] = content
+    assert get(shelf.url("/model.pt")).path.read_bytes() == content
+
+
+def test_any_file_is_taken_that_has_the_stated_hash(shelf):
+    shelf.files["/model.pt"] = MESSAGE
+    assert get(shelf.url("/model.pt"), hashlib.sha256(MESSAGE).hexdigest()).path.read_bytes() == MESSAGE
+
+
+@pytest.mark.parametrize("digest", ["", SHA256])
+def test_ranges_shorter_than_asked_for_are_followed_by_the_rest(shelf, digest):
+    shelf.most, shelf.piece = 4 * CHUNK, 2 * CHUNK
+    assert get(shelf.url("/model.pt"), digest).path.read_bytes() == CONTENT
+    assert [wanted for _, wanted in shelf.asked] == [None, *(f"bytes={n * CHUNK}-" for n in (4, 6, 8))]
+    assert shelf.sent == len(CONTENT)
+
+
+def test_a_mirror_that_refuses_the_range_of_a_first_request_is_followed_by_the_next(shelf):
+    shelf.files["/416.pt"] = b"416"
+    with pytest.raises(UnavailableError, match="416"):
+        get(shelf.url("/416.pt"))
+    assert get(f"{shelf.url('/416.pt')} {shelf.url('/model.pt')}").path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("digest", ["", SHA256])
+def test_a_packed_answer_may_be_longer_than_the_file(shelf, digest):
+    shelf.packed = {"/model.pt"}
+    assert len(gzip.compress(CONTENT, 0)) > len(CONTENT)
+    assert get(shelf.url("/model.pt"), digest).path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("digest", ["", SHA256])
+def test_a_packed_answer_is_never_gone_on_with(shelf, digest):
+    shelf.packed, shelf.most = {"/model.pt"}, 4 * CHUNK
+    with pytest.raises(UnavailableError):
+        get(shelf.url("/model.pt"), digest)
+    shelf.most = None
+    assert get(shelf.url("/model.pt"), digest).path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".pt", "%E6%84%9B" * 300 + ".pt"])
+def test_a_long_name_is_cut_before_its_ending(shelf, name):
+    shelf.files[f"/{name}"] = CONTENT
+    path = get(shelf.url(f"/{name}")).path
+    assert path.read_bytes() == CONTENT and path.suffix == ".pt" and len(os.fsencode(path.name)) < 255
+
+
+@pytest.mark.parametrize("name", ["record.json", "lock", "Record.JSON"])
+def test_a_name_of_our_own_files_is_changed(shelf, name):
+    shelf.files[f"/{name}"] = CONTENT
+    for _ in range(2):
+        path = get(shelf.url(f"/{name}")).path
+        assert path.name == f"_{name}" and path.read_bytes() == CONTENT
+    assert len(shelf.asked) == 1
+
+
+def test_a_url_that_is_none_is_refused():
+    with pytest.raises(VoiceCloneError, match=r"http://\[bad/m.pt is no URL.*Expected: https://"):
+        get("http://[bad/m.pt")
+
+
 def test_progress_is_shown(shelf, capsys):
     download([shelf.url("/model.pt")], bar=True)
     assert re.search(r"model\.pt.*100%.*300k/300k", capsys.readouterr().err)
@@ -386,3 +511,26 @@ def test_a_hub_that_is_away_is_said_within_seconds(hub):
     server.server_close()
     assert ask("hf://voices/one/README.md").startswith("UnavailableError voices/one/README.md is not on this machine")
     assert ask("hf://voices/one/model.pt") == path, "what was fetched before is used"
+
+
+def test_without_a_files_name_what_is_kept_is_found_though_the_hub_says_nothing(hub):
+    server, ask = hub
+    path = ask("voices/one")
+    server.shutdown()
+    server.server_close()
+    with socket.socket() as mute:  # takes connections and never says a word
+        mute.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        mute.bind(("127.0.0.1", server.server_port))
+        mute.listen(20)
+        begun = time.monotonic()
+        assert ask("voices/one") == path
+        assert ask("voices/two").startswith("UnavailableError voices/two is not on this machine")
+        assert time.monotonic() - begun < 30, "the hub's library alone would try for minutes"
+
+
+def test_files_kept_of_the_hub_without_weights_do_not_do_when_it_is_away(hub):
+    server, ask = hub
+    ask("hf://voices/one/README.md")
+    server.shutdown()
+    server.server_close()
+    assert "voices/one is not on this machine" in ask("voices/one")

@@ -1,8 +1,9 @@
 """Fetching weights that others publish: by a known name, by URL or from the Hugging Face hub.
 
 A download that breaks off goes on where it was, also in a later session; mirrors are tried in turn; what arrives is
-compared with its SHA-256 and kept, so that it is fetched once. The hub's own library does all this for the hub. For
-plain URLs none of the project's libraries resumes (pooch, which librosa brings, begins anew).
+compared with its SHA-256, or looked at where none is known, and kept, so that it is fetched once. The hub's own
+library does all this for the hub. For plain URLs none of the project's libraries resumes (pooch, which librosa brings,
+begins anew).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ ATTEMPTS = 3  # in a row at one mirror that bring nothing, after which the next 
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
 TIMEOUT = (10, 30)  # seconds to be connected, and without a byte
 CHUNK = 2**15  # bytes written at once; of a connection that breaks at most as many are lost
+NAME_LENGTH = 50  # letters of a URL's name that are kept, of up to 4 bytes each: with our endings 255 bytes may be used
+OURS = ("lock", "record.json")  # what lies beside a download, which therefore is never called so
 WEIGHTS = (".pt", ".pth", ".ckpt", ".tar", ".safetensors")  # endings of files of weights on the hub
 
 
@@ -35,7 +38,7 @@ class Source:
     file: str  # name under which it is kept
     urls: tuple[str, ...]  # mirrors, in the order in which they are tried
     what: str
-    sha256: str = ""  # empty where its publisher states none: the first that comes is recorded
+    sha256: str = ""  # empty where its publisher states none: that of the first weights that come is recorded
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,8 @@ def download(
     urls : sequence of str
         Mirrors of one file. Addresses of pages on Google Drive or the hub become those of the file.
     sha256 : str
-        What its SHA-256 must be. Without it the SHA-256 of what comes first is recorded beside the file, and every
-        later copy is held to that.
+        What its SHA-256 must be. Without it what comes is looked at, whether it is a whole file of weights; the SHA-256
+        of the first that is one is recorded beside it, and every later copy is held to that.
     name : str
         Under which it is kept; by default the URL's.
     cache, bar
@@ -163,7 +166,7 @@ def download(
 
     Raises
     ------
-    UnavailableError, CheckpointError
+    UnavailableError, CheckpointError, VoiceCloneError
         As for `fetch`.
     """
     from filelock import FileLock
@@ -220,16 +223,18 @@ def _whole(url: str, part: Path, expected: str, bar: bool) -> str:
     while True:
         resumed = part.exists()
         _receive(url, part, bar, trusted=bool(expected))
-        with part.open("rb") as file:
-            page = file.read(512).lstrip()[:1] == b"<"
         found = _sha256(part)
-        if expected == found or not (expected or page):
+        if not expected:
+            wrong = _what_is_wrong(part)
+        elif found != expected:
+            wrong = _PAGE if _is_page(part) else f"sent another file: its SHA-256 is {found}, expected {expected}"
+        else:
+            wrong = ""
+        if not wrong:
             return found
         part.unlink()
-        if page:
-            raise _NotTheFile(_PAGE)
-        if not resumed:
-            raise _NotTheFile(f"sent another file: its SHA-256 is {found}, expected {expected}")
+        if wrong == _PAGE or not resumed:
+            raise _NotTheFile(wrong)
         # else its first bytes, of an earlier session or another mirror, may be what is wrong: once more, from the start
 
 
@@ -237,6 +242,40 @@ _PAGE = (
     "sent a web page instead of the file: an error, a login, or (Google Drive) too many downloads today or a file that "
     "is not shared with everyone"
 )
+
+
+def _is_page(part: Path) -> bool:
+    with part.open("rb") as file:
+        return file.read(512).lstrip()[:1] == b"<"
+
+
+def _what_is_wrong(part: Path) -> str:
+    """Why a download of unknown SHA-256 can't be a whole file of weights; empty if it can."""
+    from safetensors import SafetensorError, safe_open
+
+    from .weights import UNREADABLE, _check_file, _open_stream
+
+    if _is_page(part):
+        return _PAGE
+    size = part.stat().st_size
+    try:
+        _check_file(part)
+        with part.open("rb") as file:
+            start = file.read(9)
+            file.seek(0)
+            if start.startswith(b"\x80"):  # of torch before 1.6, which has no checksums: where should it end?
+                _open_stream(file)
+                if file.tell() > size:
+                    return f"sent {size:,} bytes of a file of at least {file.tell():,}"
+            elif start[8:] == b"{":
+                with safe_open(part, "pt"):  # compares the size with what the header says
+                    pass
+            elif not start.startswith(b"PK"):  # which has been checked above
+                return f"sent {size:,} bytes that begin with {start!r}, expected a file of torch or safetensors"
+    except (CheckpointError, SafetensorError, *UNREADABLE) as error:
+        reason = str(error).removeprefix(f"{part} ").partition(". ")[0].strip(".")  # the part is gone when this is read
+        return f"sent no weights, or not all of them ({reason or type(error).__name__})"
+    return ""
 
 
 def _receive(url: str, part: Path, bar: bool, *, trusted: bool) -> None:
@@ -268,7 +307,7 @@ def _receive_more(url: str, part: Path, bar: bool, trusted: bool) -> None:
     if have:
         headers |= {"Range": f"bytes={have}-"} | ({"If-Range": same} if same else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+        if have and answer.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()  # longer than the file, or just as long: the check that follows would have told
             _receive_more(url, part, bar, trusted)
             return
@@ -276,26 +315,43 @@ def _receive_more(url: str, part: Path, bar: bool, trusted: bool) -> None:
         if "text/html" in answer.headers.get("Content-Type", ""):
             raise _NotTheFile(_PAGE)
         goes_on = answer.status_code == requests.codes.partial_content
+        packed = answer.headers.get("Content-Encoding", "identity") != "identity"  # though we asked for it as it is
+        if have and goes_on and packed:
+            part.unlink()  # the server counts packed bytes, the part has them unpacked
+            _receive_more(url, part, bar, trusted)
+            return
         start = have if goes_on else 0
-        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise _NotTheFile(f"sent another part of the file ({answer.headers.get('Content-Range')})")
-        length = answer.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdecimal() else None
+        place = answer.headers.get("Content-Range", "")
+        if goes_on and not place.startswith(f"bytes {have}-"):
+            raise _NotTheFile(f"sent another part of the file ({place or 'it does not say which'})")
+        total = None if packed else _total(start, place if goes_on else "", answer.headers.get("Content-Length", ""))
         validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
-        usable = validator and not validator.startswith("W/")  # a weak one does not vouch for every byte
+        # A weak one does not vouch for every byte.
+        usable = validator and not validator.startswith("W/") and not packed
         with atomic_write(_state_of(part), "w") as file:
             json.dump({"url": url, "validator": validator if usable else None}, file)
         shown = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem, disable=not bar)
-        with shown, part.open("ab" if goes_on else "wb") as file:
+        with shown, part.open("ab" if start else "wb") as file:
             for chunk in answer.iter_content(CHUNK):
                 shown.update(file.write(chunk))
     if total is not None and (size := part.stat().st_size) < total:
         raise requests.ConnectionError(f"{size:,} of {total:,} bytes came")
 
 
+def _total(start: int, place: str, length: str) -> int | None:
+    """Bytes of the whole file, from ``Content-Range``, as a server may send less than the rest, or the length."""
+    whole = place.rpartition("/")[2]
+    if whole.isdecimal():
+        return int(whole)
+    return start + int(length) if length.isdecimal() else None
+
+
 def _direct(url: str) -> str:
     """The address of a file whose page's address people copy."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise VoiceCloneError(f"{url} is no URL ({error}). Expected: https://example.org/model.pt") from error
     if parts.netloc in ("drive.google.com", "docs.google.com"):
         found = re.search(r"/d/([\w-]+)", parts.path)
         file_id = found[1] if found else parse_qs(parts.query).get("id", [""])[0]
@@ -307,8 +363,8 @@ def _direct(url: str) -> str:
 
 def _name_in(url: str) -> str:
     """The file's name in a URL, of harmless characters alone."""
-    name = re.sub(r"[^\w.-]", "_", PurePosixPath(unquote(urlsplit(url).path)).name).strip(".")
-    return name or "weights"
+    name = re.sub(r"[^\w.-]", "_", PurePosixPath(unquote(urlsplit(url).path)).name)[-NAME_LENGTH:].strip(".")
+    return f"_{name}" if name.lower() in OURS else name or "weights"
 
 
 def _state_of(part: Path) -> Path:
@@ -341,7 +397,7 @@ def _reason(error: Exception) -> str:
 
 def _from_hub(place: str, expected: str) -> Fetched:
     """Fetch ``owner/name[@revision][/file]`` through the hub's library, which resumes, verifies and keeps it."""
-    from huggingface_hub import HfApi, errors, hf_hub_download
+    from huggingface_hub import errors, hf_hub_download
 
     found = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?(?:/(.+))?", place)
     if not found:
@@ -349,7 +405,7 @@ def _from_hub(place: str, expected: str) -> Fetched:
     repository, revision, file = found.groups()
     here = not hub_answers()  # its library would try for a minute; what it has kept it gives without asking
     try:
-        file = file or _only_weights(HfApi().list_repo_files(repository, revision=revision), repository)
+        file = file or _only_weights(_files_of(repository, revision, here), repository)
         path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=here))
     except errors.GatedRepoError as error:
         raise UnavailableError(
@@ -371,6 +427,20 @@ def _from_hub(place: str, expected: str) -> Fetched:
             "or correct what is expected."
         )
     return Fetched(path)
+
+
+def _files_of(repository: str, revision: str | None, here: bool) -> list[str]:
+    """Names of a repository's files on the hub; `here`: of those that are kept on this machine."""
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    if not here:
+        return HfApi().list_repo_files(repository, revision=revision)
+    # "*" asks for no file, so that it does not matter which are missing.
+    folder = Path(snapshot_download(repository, revision=revision, local_files_only=True, ignore_patterns="*"))
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    if not any(name.endswith(WEIGHTS) for name in files):
+        raise errors.LocalEntryNotFoundError("none of the files kept here are weights")
+    return files
 
 
 def _hub_is_away(place: str, error: Exception) -> UnavailableError:

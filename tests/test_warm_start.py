@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import pickle
 import threading
 import zipfile
 from dataclasses import replace
@@ -28,7 +30,7 @@ from voiceclone.tacotron2.checkpoint import (
 from voiceclone.tacotron2.decoder import HalfWeights
 from voiceclone.tacotron2.warm_start import trained_on_letters
 from voiceclone.text import ARPABET, FRONT_END, IDS, LETTERS, SYMBOLS, symbol_names, to_ids
-from voiceclone.weights import read_weights
+from voiceclone.weights import newest_whole, read_weights
 
 TINY = replace(
     FULL, symbols_embedding_dim=16, attention_rnn_dim=16, attention_dim=8, attention_location_n_filters=4,
@@ -104,6 +106,19 @@ def test_a_url_is_begun_with(model, tmp_path, monkeypatch):
         (note,) = warm_start(url, TINY).notes
         assert "on trust" in note, "the user is told where no hash is known"
         server.shutdown()
+
+
+def test_a_checkpoint_of_an_old_torch_lacks_the_batches_counters_and_is_begun_with(model, tmp_path):
+    path = nvidia_file(model, tmp_path / "x.pt")
+    content = torch.load(path, weights_only=True)
+    state = {name: t for name, t in content["state_dict"].items() if not name.endswith("num_batches_tracked")}
+    assert len(state) == len(content["state_dict"]) - 8
+    torch.save(content | {"state_dict": state}, path)
+    assert same(warm_start(path, TINY).model, model)
+    del state["postnet.convolutions.0.1.running_var"]
+    torch.save(content | {"state_dict": state}, path)
+    with pytest.raises(CheckpointError, match=r"x\.pt .*: postnet.convolutions.0.1.running_var is missing\."):
+        warm_start(path, TINY)
 
 
 # Symbols ----------------------------------------------------------------------------------------------------------
@@ -190,6 +205,7 @@ def a_zip(name):
     [
         (b"\n <!doctype html><title>Quota exceeded</title>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (b"\xef\xbb\xbf\r\n<!doctype html><title>Quota exceeded</title>", "a web page"),
         (b'{"error": "not found"}', "a text in JSON"),
         (b"RIFF\x00\x00\x00\x00WAVEfmt ", "a wave file"),
         (b"\x1f\x8b\x08\x00", "a gzip archive"),
@@ -200,6 +216,102 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path, content, said):
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=said):
         warm_start(tmp_path / "x.pt", TINY)
+
+
+def small_file(**options):
+    file = io.BytesIO()
+    torch.save({"numbers": torch.arange(6.0), "step": 7}, file, **options)
+    return file.getvalue()
+
+
+def deflated():
+    """The same file, zipped again as other tools do."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(small_file())) as archive, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in archive.namelist():
+            new.writestr(name, archive.read(name))
+    return bytearray(file.getvalue())
+
+
+def with_a_letter_flipped():
+    content = bytearray(small_file())
+    content[content.rfind(b"data.pkl") + 1] = 0x85
+    return content
+
+
+def with_its_compressed_bytes_flipped():
+    content = deflated()
+    start = content.find(b"data.pkl") + len(b"data.pkl")
+    content[start : start + 20] = b"\xff" * 20
+    return content
+
+
+def locked():
+    content = deflated()
+    for start, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.find(start) + flags] |= 1
+    return content
+
+
+def with_another_key():
+    """The old format: before the numbers stand their count and, before that, the key of their block."""
+    content = bytearray(small_file(_use_new_zipfile_serialization=False))
+    content[-6 * 4 - 8 - 6] = ord("x")
+    return content
+
+
+DAMAGED = {  # what Python's and torch's readers complain of, each in its own way
+    "cut-in-a-number": lambda: small_file(_use_new_zipfile_serialization=False)[:18],
+    "flipped-name": with_a_letter_flipped,
+    "flipped-deflated": with_its_compressed_bytes_flipped,
+    "password": locked,
+    "another-key": with_another_key,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_file_is_named_and_an_older_one_beside_it_is_read(tmp_path, damage):
+    torn, whole = tmp_path / "step-000009.pt", tmp_path / "step-000001.pt"
+    torn.write_bytes(DAMAGED[damage]())
+    whole.write_bytes(small_file())
+    with pytest.raises(CheckpointError, match=r"step-000009\.pt .*([Gg]et it again|unpack it first)"):
+        read_weights(torn)
+    path, content = newest_whole(tmp_path)
+    assert path == whole and content["step"] == 7
+
+
+def test_an_old_file_cut_anywhere_is_named(tmp_path):
+    content = small_file(_use_new_zipfile_serialization=False)
+    for length in range(len(content)):
+        (tmp_path / "x.pt").write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"x\.pt"):
+            read_weights(tmp_path / "x.pt")
+
+
+class Code:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", ["torch", "module", "pickle"])
+def test_a_file_with_code_is_refused_without_telling_how_to_run_it(tmp_path, form):
+    path, ran = tmp_path / "x.pt", tmp_path / "ran"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Code(ran)))
+    else:
+        torch.save({"state_dict": Code(ran)} if form == "torch" else torch.nn.Linear(2, 2), path)
+    with pytest.raises(CheckpointError, match="would run code when opened.* refused") as raised:
+        read_weights(path)
+    named = {"torch": f"{os.mkdir.__module__}.mkdir", "module": "torch.nn.modules.linear.Linear", "pickle": "x.pt"}
+    assert named[form] in str(raised.value) and not ran.exists()
+    assert not [word for word in ("weights_only", "safe_globals", "\x1b", "options") if word in str(raised.value)]
+    assert raised.value.__cause__ is None and raised.value.__suppress_context__, "nor does a traceback tell it"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +345,25 @@ def test_a_torn_tacotron_is_named(model, tmp_path):
     torch.save(content, path)
     with pytest.raises(CheckpointError, match="no whole Tacotron 2.*attention_rnn.weight_hh"):
         warm_start(path, TINY)
+
+
+def test_weights_of_a_base_are_named_and_its_folder_is_asked_for(tmp_path):
+    tiny = replace(SMALL, symbols_embedding_dim=16, attention_rnn_dim=16, decoder_rnn_dim=16, postnet_embedding_dim=8)
+    path = save_base(tmp_path / "base", Tacotron2(tiny)) / "model.safetensors"
+    with pytest.raises(CheckpointError) as raised:
+        warm_start(path)
+    assert str(path) in str(raised.value) and "a Tacotron 2 of voiceclone's own" in str(raised.value)
+    assert f"give the base's folder, {path.parent}," in str(raised.value)
+    assert warm_start(path.parent).model.config == tiny
+
+
+def test_sizes_that_cannot_be_are_named_with_the_file(model, tmp_path):
+    path = nvidia_file(model, tmp_path / "x.pt")
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["decoder.linear_projection.linear_layer.weight"] = torch.zeros(60, 32)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"x\.pt seems to be a Tacotron 2, .*n_frames_per_step must be"):
+        warm_start(path)
 
 
 def test_other_sizes_are_named_with_both_numbers(model, tmp_path):

@@ -11,6 +11,7 @@ import pickle
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -37,6 +38,7 @@ TENSORS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 UNREADABLE = (  # what reading a file can raise that was not written by torch.save, or not wholly
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    zlib.error,
     struct.error,
     EOFError,
     MemoryError,
@@ -45,8 +47,10 @@ UNREADABLE = (  # what reading a file can raise that was not written by torch.sa
     OverflowError,
     LookupError,
     AttributeError,
+    AssertionError,
     TypeError,
 )
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # what some servers and editors put before a text
 KINDS = {  # of files that are taken for weights, by their first bytes
     b"version https://git-lfs": "a pointer of Git LFS, in whose place the file itself is to be fetched (git lfs pull)",
     b"{": "a text in JSON, perhaps a server's message",
@@ -92,11 +96,8 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} cannot be read as weights: it is another kind of file, or would run code when opened, and is "
-            f"refused ({_first_line(error)})."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise _refused(path, error) from None  # torch's own text tells how to run the code: it is never shown
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, expected a dict of weights.")
@@ -348,12 +349,26 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
+def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    """What to say where torch refuses a pickle; of its text only the name of the code that the file asks for."""
+    code = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if code:
+        return CheckpointError(
+            f"{path} would run code when opened ({code[1]}) and is refused: expected weights alone. Ask who made it "
+            "for a file of its state_dict."
+        )
+    return CheckpointError(
+        f"{path} cannot be read as weights: it is torn or another kind of file, or would run code when opened, and is "
+        "refused. Use an older one, or get it again."
+    )
+
+
 def _check_file(path: Path) -> None:
     """Refuse what is no file of weights at first sight, or is torn."""
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}.")
     with path.open("rb") as file:
-        head = file.read(512)
+        head = file.read(512).removeprefix(BYTE_ORDER_MARK)
     if head.lstrip()[:1] == b"<":
         raise CheckpointError(f"{path} is a web page, not a checkpoint: the download failed. Download it again.")
     for start, kind in KINDS.items():
@@ -371,10 +386,13 @@ def _check_archive(path: Path) -> None:
     """Compare every part of the file with its checksum; torch itself does not."""
     try:
         with zipfile.ZipFile(path) as archive:
-            torn = archive.testzip()
+            locked = any(member.flag_bits & 1 for member in archive.infolist())
+            torn = None if locked else archive.testzip()
             others = not any(name.endswith("data.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        torn, others = str(error), False
+    except UNREADABLE as error:
+        torn, locked, others = _first_line(error), False, False
+    if locked:
+        raise CheckpointError(f"{path} is a zip with a password, not a checkpoint. If it packs one, unpack it first.")
     if others:
         raise CheckpointError(f"{path} is a zip without weights, not a checkpoint. If it packs one, unpack it first.")
     if torn:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, VoiceCloneError
 from ..files import atomic_path
 from ..text import FRONT_END, FRONT_ENDS, SYMBOLS
 from ..weights import newest_whole, read_weights, what_it_holds, write_weights
@@ -21,7 +21,9 @@ from .config import Tacotron2Config
 from .model import Tacotron2
 
 FORMAT = "voiceclone-checkpoint/1"
-LATER = ("envelope.gain",)  # absent from older files, which speak without it as they did
+# Absent from older files, ours and those of torch before 0.4.1; endings of names. They speak without as they did.
+LATER = ("envelope.gain", "num_batches_tracked")
+OURS = ("speaker_projection.", "mel_mean", "envelope.", "decoder.pitch_layer.")  # parts unknown to NVIDIA
 # NVIDIA wraps its layers: `query_layer.weight` is `query_layer.linear_layer.weight` there, `0.weight` `0.conv.weight`.
 _LINEAR = re.compile(
     r"\b(prenet\.layers\.\d+|query_layer|memory_layer|v|location_dense|linear_projection|gate_layer)\.(?=weight|bias)"
@@ -97,7 +99,7 @@ def newest_checkpoint(folder: str | Path) -> tuple[Path, Checkpoint] | None:
 def _fill(model: Tacotron2, state: dict[str, torch.Tensor], path: str | Path) -> None:
     """Load weights, naming whatever is missing, too much or of another size."""
     own = model.state_dict()
-    state = {name: own[name] for name in LATER if name in own} | state
+    state = {name: tensor for name, tensor in own.items() if name.endswith(LATER)} | state
     complaints = [f"{name} is missing" for name in own if name not in state]
     complaints += [f"{name} is not known" for name in state if name not in own]
     complaints += [
@@ -122,7 +124,7 @@ def adopt(model: Tacotron2, other: Tacotron2) -> tuple[str, ...]:
     own, known = model.state_dict(), other.state_dict()
     fitting = {name: t for name, t in known.items() if name in own and own[name].shape == t.shape}
     model.load_state_dict(fitting, strict=False)
-    return tuple(sorted({name.rpartition(".")[0] for name in own if name not in (*fitting, *LATER)}))
+    return tuple(sorted({name.rpartition(".")[0] for name in own if name not in fitting and not name.endswith(LATER)}))
 
 
 # NVIDIA's form ----------------------------------------------------------------------------------------------------
@@ -160,12 +162,23 @@ def model_of(content: dict[str, Any], path: str | Path) -> Tacotron2:
         )
     if any(name.startswith("mi.") for name in known):
         raise CheckpointError(f"{path} was trained with mutual-information layers (MMI), unknown to Tacotron 2.")
+    ours = [name for name in known if name.startswith(OURS)]
+    if ours:
+        raise CheckpointError(
+            f"{path} seems to be a Tacotron 2 of voiceclone's own, not in NVIDIA's form: it has {', '.join(ours[:3])}. "
+            f"If it belongs to a base, give the base's folder, {Path(path).parent}, which tells its sizes."
+        )
     state = from_nvidia_names(known)
     try:
         model = Tacotron2(_config_from_shapes(state))
     except (KeyError, IndexError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is no whole Tacotron 2 of NVIDIA's form, but {what_it_holds(content)}: {error} is missing."
+        ) from error
+    except VoiceCloneError as error:
+        raise CheckpointError(
+            f"{path} seems to be {what_it_holds(content)}, but its weights have sizes that cannot be: {error} "
+            "Get it again, or ask who made it."
         ) from error
     _fill(model, state, path)
     return model.eval()

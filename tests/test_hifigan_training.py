@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from voiceclone import Voice
+from voiceclone import Voice, drive
 from voiceclone.audio import AudioConfig, log_mel, save
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.export import export, import_zip
@@ -26,7 +28,7 @@ from voiceclone.vocoders.comparison import compare_vocoders
 from voiceclone.vocoders.fitting import Budget, choose_pieces
 from voiceclone.vocoders.hifigan_discriminators import Discriminators
 from voiceclone.vocoders.hifigan_training import TuneConfig, Tuner, tune
-from voiceclone.vocoders.tuned import tuned_vocoder
+from voiceclone.vocoders.tuned import generator_of, tuned_vocoder
 from voiceclone.weights import read_weights
 
 HOP = AudioConfig().hop_length
@@ -229,6 +231,26 @@ def test_learning_that_diverges_stops(weights):
         learner.learn(torch.full((2, 80, 6), torch.nan), torch.zeros(2, 6 * HOP), 0.0)
 
 
+def test_a_loss_that_is_no_number_leaves_the_generator_as_it_is(weights):
+    config = TuneConfig(steps=1, mel_weight=float("inf"), **SMALL)
+    learner = tuner(weights, config)
+    with pytest.raises(TrainingError, match="loss of step 0 is inf"):
+        learner.learn(*lesson(clip_of(buzz(0.2)), config, 0), 0.0)
+    kept = hifigan.authors_weights(learner.generator)
+    assert all(torch.equal(kept[name], weights[name]) for name in weights)
+
+
+def test_another_device_goes_on_with_its_own_kernels(weights):
+    config = TuneConfig(steps=9, **SMALL)
+    learner, other = tuner(weights, config), tuner(weights, config)
+    learner.learn(*lesson(clip_of(buzz(0.2)), config, 0), 0.0)
+    state = learner.state()
+    for name in ("of_generator", "of_judges"):
+        state[name]["param_groups"][0]["fused"] = True  # as a GPU's checkpoint has it
+    other.load_state(state)
+    assert not other.of_generator.param_groups[0]["fused"] and not other.of_judges.param_groups[0]["fused"]
+
+
 # A voice ----------------------------------------------------------------------------------------------------------
 
 
@@ -375,6 +397,111 @@ def test_one_short_clip_is_enough(fresh, start):
     (fresh.run_dir("main") / "split.json").unlink(missing_ok=True)
     steps = list(tune(fresh, settings(start, steps=2, piece=32)))
     assert len(steps) == 2 and all(np.isfinite(step.learned.mel_loss) for step in steps)
+
+
+# On a drive -------------------------------------------------------------------------------------------------------
+
+
+class Drive:
+    """A drive that refuses every file while it `fails`."""
+
+    def __init__(self) -> None:
+        self.fails, self._copy = False, drive._copy_whole
+
+    def copy(self, source: Path, target: Path) -> None:
+        if self.fails and target.is_relative_to(drive.DRIVE):
+            raise OSError(errno.EIO, "Input/output error")
+        self._copy(source, target)
+
+
+@pytest.fixture
+def on_drive(trained, tmp_path, monkeypatch):
+    """The trained voice on a drive, and the drive; each machine is a folder beside it."""
+    disk = Drive()
+    monkeypatch.setattr(drive, "DRIVE", tmp_path / "drive")
+    monkeypatch.setattr(drive, "WORK", tmp_path / "machine")
+    monkeypatch.setattr(drive, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(drive, "LONGEST_WAIT", 0.05)
+    monkeypatch.setattr(drive, "_copy_whole", disk.copy)
+    shutil.copytree(trained.path, tmp_path / "drive" / "voice")
+    yield Voice.open(tmp_path / "drive" / "voice"), disk
+    disk.fails = False
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, hidden ones too."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_tuning_is_kept_on_the_drive_and_goes_on_on_another_machine(on_drive, start, tmp_path, monkeypatch):
+    voice, _ = on_drive
+    there, here = (folder / "voice" / "runs" / "main" / "vocoder" for folder in (drive.DRIVE, drive.WORK))
+    assert [step.step for step in tune(voice, settings(start, steps=2))] == [1, 2]
+    assert content(there) == content(here)
+    assert set(content(there)) == {"generator.pt", "config.json", "log.jsonl", "checkpoints/step-000002.pt"}
+    monkeypatch.setattr(drive, "WORK", tmp_path / "other machine")
+    assert list(tune(voice, settings(start, steps=2))) == []
+    assert tuned_vocoder(voice) == f"hifigan:{there / 'generator.pt'}"
+    steps = tune(voice, settings(start))
+    assert next(steps).step == 3
+    steps.close()  # as an interrupt does
+    assert content(there) == content(drive.WORK / "voice" / "runs" / "main" / "vocoder")
+    assert list(map(Path, content(there / "checkpoints"))) == [Path("step-000003.pt")]
+    lines = (there / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    assert [step.step for step in tune(voice, settings(start, steps=1, resume=False))] == [1]
+    assert [path.name for path in (there / "checkpoints").iterdir()] == ["step-000001.pt"]
+
+
+def test_a_drive_that_refuses_everything_ends_no_tuning_and_what_was_tuned_speaks(on_drive, start, monkeypatch):
+    voice, disk = on_drive
+    run = voice.run_dir("main")
+    list(tune(voice, settings(start, steps=1)))
+    before = content(run / "vocoder")
+    monkeypatch.setattr(drive, "PATIENCE", 0.1)
+    disk.fails = True
+    with pytest.warns(UserWarning) as warned:
+        steps = []
+        for step in tune(voice, settings(start, steps=6, save_minutes=1e-9)):
+            steps.append(step.step)
+            time.sleep(0.05)  # for the drive to have its say
+    assert steps == [2, 3, 4, 5, 6]
+    said = " ".join(str(one.message) for one in warned)
+    assert "Input/output error" in said and "could not be copied" in said and "generator.pt" in said
+    assert content(run / "vocoder") == before
+    here = drive.WORK / "voice" / "runs" / "main" / "vocoder" / "generator.pt"
+    assert tuned_vocoder(voice) == f"hifigan:{here}" and generator_of(run) == here
+    mel = log_mel(buzz())[0]
+    spoken = vocode(Synthesizer.open(voice).vocoder, mel)
+    np.testing.assert_array_equal(spoken, vocode(load_vocoder("hifigan", here), mel))
+    with pytest.warns(UserWarning, match=r"could not be copied.*run the training again"):
+        assert list(tune(voice, settings(start, steps=6))) == []  # it knows that the budget was spent
+
+
+def test_what_did_not_arrive_is_copied_by_the_next_session(on_drive, start):
+    voice, _ = on_drive
+    folder = voice.run_dir("main") / "vocoder"
+    list(tune(voice, settings(start, steps=1)))
+    kept = content(folder)
+    shutil.rmtree(folder)
+    assert list(tune(voice, settings(start, steps=1))) == []
+    assert content(folder) == kept
+
+
+def test_what_is_on_a_drive_that_cannot_be_read_is_not_begun_anew(on_drive, start, tmp_path, monkeypatch):
+    voice, disk = on_drive
+    list(tune(voice, settings(start, steps=1)))
+    kept = content(voice.run_dir("main") / "vocoder")
+    monkeypatch.setattr(drive, "WORK", tmp_path / "other machine")
+
+    def unreadable(source, target):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drive, "_copy_whole", unreadable)
+        with pytest.raises(VoiceCloneError, match="Input/output error.*run the training again"):
+            next(tune(voice, settings(start, steps=2)))
+    assert content(voice.run_dir("main") / "vocoder") == kept
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):

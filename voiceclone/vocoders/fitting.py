@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..drive import Keeper
 from ..errors import TrainingError, VoiceCloneError
 from ..weights import newest_whole, write_weights
 
@@ -39,10 +40,17 @@ class Checkpoints:
     """A folder with what is needed to go on: ``step-<number>.pt``, of which only the newest is kept.
 
     A checkpoint of HiFi-GAN with the paper's discriminators has a gigabyte, mostly the optimisers' moments.
+
+    Parameters
+    ----------
+    folder : str or Path
+    keeper : Keeper or None
+        Of the folder above, which this one lies in; None if nothing is kept elsewhere.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, keeper: Keeper | None = None) -> None:
         self.folder = Path(folder)
+        self.keeper = keeper or Keeper(self.folder.parent, self.folder.parent)
 
     def newest(self) -> dict[str, Any] | None:
         """What was saved last; files that are torn are passed over."""
@@ -52,14 +60,13 @@ class Checkpoints:
     def save(self, step: int, content: dict[str, Any]) -> Path:
         """Write a checkpoint, whole or not at all, and only then drop those before it."""
         path = write_weights(self.folder / f"step-{step:06d}.pt", content)
-        self.clear(keep=path)
+        self.keeper.keep(path)
+        self.keeper.drop(*(other for other in self.folder.glob("step-*.pt") if other != path))
         return path
 
-    def clear(self, keep: Path | None = None) -> None:
+    def clear(self) -> None:
         """Drop the checkpoints, to begin anew."""
-        for path in self.folder.glob("step-*.pt"):
-            if path != keep:
-                path.unlink()
+        self.keeper.forget(f"{self.folder.name}/step-*.pt")
 
 
 def choose_pieces(lengths: Sequence[int], piece: int, count: int, *, seed: int, step: int) -> list[tuple[int, int]]:

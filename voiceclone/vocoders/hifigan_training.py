@@ -2,7 +2,7 @@
 
 `tune` yields a `TuneStep` for every optimiser step and keeps everything in ``runs/<run>/vocoder/``: ``generator.pt``,
 which every tool for HiFi-GAN reads and `load_vocoder` takes as ``hifigan:<file>``, checkpoints from which it goes on
-after any interruption, a log and the configuration.
+after any interruption, a log and the configuration. Where that is on a drive, `Keeper` brings them there.
 
 The generator begins with the authors' universal weights, the discriminators with random ones. Judges who know nothing
 yet would spoil what the generator knows: at first it learns from the spectrogram alone while they learn, then their
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 
 from ..audio import AudioConfig, log_mel
 from ..device import choose_device
+from ..drive import Keeper
 from ..errors import TrainingError, VoiceCloneError
 from ..files import atomic_write, file_hash, text_hash
 from ..log import Log
@@ -33,7 +35,7 @@ from .aligned import AlignedClip, aligned_clips, cut, whole_range
 from .fitting import Budget, Checkpoints, check_finite, choose_pieces
 from .hifigan import Generator, authors_weights, build_trainable, laid_out, read_generator
 from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
-from .tuned import FOLDER, GENERATOR
+from .tuned import FOLDER, GENERATOR, generator_of
 
 if TYPE_CHECKING:
     from ..voice import Clip, Voice
@@ -149,8 +151,11 @@ class Tuner:
         self.config, self.clips, self.device = config, clips, device
         self.batch_size = config.batch_size or (16 if device.startswith("cuda") else 2)
         self.generator, self.discriminators = laid_out(generator, device), discriminators.to(device)
-        self.of_generator = torch.optim.AdamW(generator.parameters(), config.learning_rate, config.betas)
-        self.of_judges = torch.optim.AdamW(discriminators.parameters(), config.discriminator_rate, config.betas)
+        fused = device.startswith("cuda") or None  # one kernel for all weights; None is torch's own choice
+        self.of_generator = torch.optim.AdamW(generator.parameters(), config.learning_rate, config.betas, fused=fused)
+        self.of_judges = torch.optim.AdamW(
+            discriminators.parameters(), config.discriminator_rate, config.betas, fused=fused
+        )
         self.audio = whole_range(AudioConfig(n_mels=generator.conv_pre.in_channels))
         self.step = 0
 
@@ -185,14 +190,14 @@ class Tuner:
         self.of_judges.param_groups[0]["lr"] = self.rate * self.config.discriminator_rate / self.config.learning_rate
         made = self.generator(mels)
         judged = discriminator_loss(*self.discriminators.compare(natural, made.detach()))
-        _descend(self.of_judges, judged, self.step)
+        (judged_loss,) = _descend(self.of_judges, self.step, judged)
         judges = self.config.voice_of_judges(self.step, spent)
         mel = F.l1_loss(log_mel(made, self.audio), log_mel(natural, self.audio))
         adversarial, feature = self._heard(natural, made) if judges else (mel.new_zeros(()), mel.new_zeros(()))
         total = self.config.mel_weight * mel + judges * (adversarial + self.config.feature_weight * feature)
-        _descend(self.of_generator, total, self.step)
+        _, *losses = _descend(self.of_generator, self.step, total, mel, adversarial, feature)
         self.step += 1
-        return Tuned(mel.item(), adversarial.item(), feature.item(), judged.item(), judges)
+        return Tuned(*losses, judged_loss, judges)
 
     def _heard(self, natural: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the discriminators, as they now are, say to the generator."""
@@ -215,16 +220,21 @@ class Tuner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave; the generator is the one that was built of its weights."""
         self.discriminators.load_state_dict(state["discriminators"])
-        self.of_generator.load_state_dict(state["of_generator"])
-        self.of_judges.load_state_dict(state["of_judges"])
+        for optimiser, known in (self.of_generator, state["of_generator"]), (self.of_judges, state["of_judges"]):
+            for group, own in zip(known["param_groups"], optimiser.param_groups, strict=True):
+                group["fused"] = own["fused"]  # is this device's, whatever the last session had
+            optimiser.load_state_dict(known)
         self.step = state["step"]
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor, step: int) -> None:
-    check_finite(loss.item(), step)
+def _descend(optimiser: torch.optim.Optimizer, step: int, loss: torch.Tensor, *parts: torch.Tensor) -> list[float]:
+    """Lower a loss if it is finite; gives it and its parts as numbers, all at once: a GPU is waited for each time."""
+    numbers = torch.stack((loss, *parts)).tolist()
+    check_finite(numbers[0], step)
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
+    return numbers
 
 
 # A voice ----------------------------------------------------------------------------------------------------------
@@ -254,6 +264,13 @@ def tune(
         If nobody consented, or the loss is no longer a number.
     CheckpointError
         If the voice has not been trained, or the generator to start from cannot be read.
+    VoiceCloneError
+        If what was tuned before lies on a drive and cannot be read: to begin anew would lose it.
+
+    Warns
+    -----
+    UserWarning
+        If the drive on which the voice lies cannot be written: tuning goes on, on this machine.
     """
     from ..synthesize import find_checkpoint
 
@@ -261,12 +278,17 @@ def tune(
         raise TrainingError(f"{voice.name} has no recorded consent; without it no voice is trained (notebook 00).")
     acoustic = find_checkpoint(voice, config.run, config.checkpoint)
     data = text_hash(voice.content_hash(), file_hash(acoustic), config.start)
-    if config.resume and _finished(acoustic.parent.parent / FOLDER, data, config):
+    run = acoustic.parent.parent
+    if config.resume and _finished(generator_of(run).parent, data, config):
+        keeper = Keeper(run / FOLDER)
+        if keeper.work.is_dir():  # what the last session on this machine could not bring there
+            keeper.fetch()
+            keeper.close()
         return
     device = choose_device(config.device)
     clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
-    training, _ = divide(clips, acoustic.parent.parent)
-    yield from _Tuning(acoustic.parent.parent / FOLDER, data, training, config, device).steps()
+    training, _ = divide(clips, run)
+    yield from _Tuning(run / FOLDER, data, training, config, device).steps()
 
 
 def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], list[AlignedClip]]:
@@ -300,8 +322,13 @@ class _Tuning:
     def __init__(
         self, folder: Path, data: str, clips: Sequence[AlignedClip], config: TuneConfig, device: str
     ) -> None:
-        self.folder, self.data, self.clips, self.config = folder, data, clips, config
-        self.checkpoints, self.log = Checkpoints(folder / "checkpoints"), Log(folder / "log.jsonl")
+        self.data, self.clips, self.config = data, clips, config
+        self.keeper = Keeper(folder)
+        self.folder = self.keeper.work
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.keeper)
+        self.log = Log(self.folder / "log.jsonl")
+        if config.resume:
+            self.keeper.fetch()
         known = self.checkpoints.newest() if config.resume else None
         torch.manual_seed(config.seed)
         narrower = config.narrower or (1 if device.startswith("cuda") else 4)
@@ -335,9 +362,9 @@ class _Tuning:
         tuner, config, lengths = self.tuner, self.config, [clip.mel.shape[1] for clip in self.clips]
         saved, saved_at, spent = tuner.step, self.seconds, self._spent()
         hop = AudioConfig().hop_length
-        if spent >= 1:  # all that is asked for is another share of what was learned
-            self._save()
         try:
+            if spent >= 1:  # all that is asked for is another share of what was learned
+                self._save()
             while spent < 1:
                 places = choose_pieces(lengths, config.piece, tuner.batch_size, seed=config.seed, step=tuner.step)
                 pieces = cut(self.clips, places, config.piece, hop_length=hop, frame_delay=hop // 2)
@@ -348,10 +375,19 @@ class _Tuning:
                 name = path.name if path else None
                 step = TuneStep(tuner.step, tuner.epoch, learned, rate, self.seconds, name)
                 self.log.append(step.as_dict())
+                for note in self.keeper.notes():
+                    warnings.warn(note, stacklevel=2)
                 yield step
         finally:
-            if tuner.step > saved:  # stopped between two checkpoints: nothing of it is lost
+            self._end(saved)
+
+    def _end(self, saved: int) -> None:
+        try:
+            if self.tuner.step > saved:  # stopped between two checkpoints: nothing of it is lost
                 self._save()
+        finally:
+            self.keeper.keep(self.log.path)  # it may have grown since the checkpoint
+            self.keeper.close()
 
     def _spent(self) -> float:
         return self.config.budget.spent(self.tuner.step - self.first_step, self.seconds)
@@ -369,4 +405,5 @@ class _Tuning:
         content = {"data": self.data, "clips": len(self.clips), "config": asdict(self.config), "spent": spent}
         with atomic_write(self.folder / "config.json", "w") as file:
             json.dump(content, file, indent=1)
+        self.keeper.keep(self.folder / GENERATOR, self.log.path, self.folder / "config.json")
         return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..drive import working_folder
 from ..errors import CheckpointError
 from . import Vocoder, load_vocoder
 
@@ -19,6 +20,16 @@ FOLDER = "vocoder"  # below a run's
 GENERATOR = "generator.pt"
 
 
+def generator_of(run: Path) -> Path:
+    """File of the generator that was tuned to a run, whether there is one or not.
+
+    It is the one in the run's folder, or the one on this machine that has not been copied there yet.
+    """
+    lasting = run / FOLDER / GENERATOR
+    found = [path for path in (lasting, working_folder(run) / FOLDER / GENERATOR) if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime, default=lasting)
+
+
 def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:
     """What `load_vocoder` calls the generator that was tuned to a voice; None where there is none.
 
@@ -29,7 +40,7 @@ def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:
         Training run; None takes the one that was tuned last.
     """
     runs = [voice.run_dir(run)] if run else list(voice.runs_dir.glob("*"))
-    files = [path for folder in runs if (path := folder / FOLDER / GENERATOR).is_file()]
+    files = [path for folder in runs if (path := generator_of(folder)).is_file()]
     return f"hifigan:{max(files, key=lambda path: path.stat().st_mtime)}" if files else None
 
 
@@ -50,7 +61,7 @@ def load_vocoder_of(run: Path, name: str = AUTO, device: str | torch.device = "c
     CheckpointError
         If no vocoder was tuned to the run, but that one is asked for.
     """
-    own = run / FOLDER / GENERATOR
+    own = generator_of(run)
     if name not in (TUNED, AUTO) or (name == AUTO and not own.is_file()):
         return load_vocoder("hifigan" if name == AUTO else name, device=device)
     if not own.is_file():

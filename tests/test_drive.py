@@ -282,6 +282,19 @@ def test_what_was_spent_is_not_there_before_what_it_was_spent_on(keeper, run, mo
     assert (run / "checkpoints" / "step-000006.pt").exists()
 
 
+def test_a_vocoder_that_was_tuned_to_a_run_is_not_brought_with_it(keeper, run):
+    write(keeper, "checkpoints/step-000006.pt")
+    keeper.close()
+    (run / "vocoder" / "checkpoints").mkdir(parents=True)
+    (run / "vocoder" / "checkpoints" / "step-000900.pt").write_text("a gigabyte")
+    (keeper.work / "vocoder").mkdir()
+    (keeper.work / "vocoder" / "generator.pt").write_text("an older one")
+    again = Keeper(run, keeper.work)
+    again.fetch()
+    again.close()
+    assert not (keeper.work / "vocoder" / "checkpoints").exists() and not (run / "vocoder" / "generator.pt").exists()
+
+
 def test_a_run_that_cannot_be_read_is_not_begun_anew(keeper, run, monkeypatch):
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "step-000003.pt").write_text("hours of work")

@@ -383,6 +383,29 @@ def test_a_torn_checkpoint_is_passed_over_and_another_start_begins_anew(fresh, s
     assert [step.step for step in tune(fresh, settings(start, steps=1, resume=False))] == [1]
 
 
+def test_another_start_begins_anew_whatever_its_file_is_called(fresh, start, weights, tmp_path):
+    list(tune(fresh, settings(start, steps=2)))
+    other = tmp_path / "g_other"
+    still = settings(str(other), steps=1, learning_rate=1e-12)
+    for louder in (1.1, 1.2):  # the same name holds another generator the second time
+        torch.save({"generator": weights | {"conv_post.bias": weights["conv_post.bias"] + louder}}, other)
+        assert [step.step for step in tune(fresh, still)] == [1]
+        speaks = read_weights(fresh.run_dir("main") / "vocoder" / "generator.pt")["generator"]
+        torch.testing.assert_close(speaks["conv_post.bias"], weights["conv_post.bias"] + louder, atol=1e-6, rtol=0)
+    with pytest.raises(VoiceCloneError, match="nowhere"):
+        list(tune(fresh, settings(str(tmp_path / "nowhere.pt"))))
+
+
+def test_of_a_voice_whose_one_clip_was_held_out_that_one_is_learned(fresh, start):
+    list(tune(fresh, settings(start, steps=1)))
+    held_out = json.loads((fresh.run_dir("main") / "split.json").read_text())["validation"]
+    fresh.update(*(replace(clip, state="rejected") for clip in fresh.usable() if clip.id != held_out[0]))
+    assert len(list(tune(fresh, settings(start, steps=1)))) == 1
+    fresh.update(*(replace(clip, state="rejected") for clip in fresh.usable()))
+    with pytest.raises(TrainingError, match="no clip to learn from"):
+        list(tune(fresh, settings(start, steps=2)))
+
+
 def test_a_voice_that_changed_is_learned_with_what_is_known(fresh, start):
     list(tune(fresh, settings(start, steps=2)))
     clip = fresh.clips[0]

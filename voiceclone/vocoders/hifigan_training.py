@@ -16,6 +16,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,13 +28,13 @@ from torch.nn import functional as F
 from ..audio import AudioConfig, log_mel
 from ..device import choose_device
 from ..drive import Keeper
-from ..errors import TrainingError, VoiceCloneError
+from ..errors import CheckpointError, TrainingError, VoiceCloneError
 from ..files import atomic_write, file_hash, text_hash
 from ..log import Log
 from ..weights import write_weights
 from .aligned import AlignedClip, aligned_clips, cut, whole_range
 from .fitting import Budget, Checkpoints, check_finite, choose_pieces
-from .hifigan import Generator, authors_weights, build_trainable, laid_out, read_generator
+from .hifigan import Generator, authors_weights, build_generator, build_trainable, laid_out, read_generator
 from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 from .tuned import FOLDER, GENERATOR, generator_of
 
@@ -277,7 +278,10 @@ def tune(
     if not voice.consent.who:
         raise TrainingError(f"{voice.name} has no recorded consent; without it no voice is trained (notebook 00).")
     acoustic = find_checkpoint(voice, config.run, config.checkpoint)
-    data = text_hash(voice.content_hash(), file_hash(acoustic), config.start)
+    if not voice.usable():
+        raise TrainingError(f"{voice.name} has no clip to learn from: none is accepted and cleaned (notebooks 01-03).")
+    begins = _named(config.start)
+    data = text_hash(voice.content_hash(), file_hash(acoustic), begins)
     run = acoustic.parent.parent
     if config.resume and _finished(generator_of(run).parent, data, config):
         keeper = Keeper(run / FOLDER)
@@ -288,7 +292,7 @@ def tune(
     device = choose_device(config.device)
     clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
     training, _ = divide(clips, run)
-    yield from _Tuning(run / FOLDER, data, training, config, device).steps()
+    yield from _Tuning(run / FOLDER, data, begins, training or clips, config, device).steps()
 
 
 def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], list[AlignedClip]]:
@@ -316,13 +320,31 @@ def _here(start: str | None) -> str | Path | None:
     return fetch(start).path if start and is_elsewhere(start) else start
 
 
+def _named(start: str | None) -> str:
+    """By what a generator to begin with is known again, whatever its file is called: a hash, "" of the universal one.
+
+    Raises
+    ------
+    CheckpointError
+        If it is no generator for the spectrograms of Tacotron 2.
+    """
+    if start is None:
+        return ""
+    path = _here(start)
+    generator = build_generator(read_generator(path), path)
+    bands, expected = generator.conv_pre.in_channels, AudioConfig().n_mels
+    if bands != expected:
+        raise CheckpointError(f"{path} is a generator for {bands} bands, expected {expected}. Choose another one.")
+    return file_hash(path)
+
+
 class _Tuning:
     """One session: what is prepared once, and what changes from step to step."""
 
     def __init__(
-        self, folder: Path, data: str, clips: Sequence[AlignedClip], config: TuneConfig, device: str
+        self, folder: Path, data: str, begins: str, clips: Sequence[AlignedClip], config: TuneConfig, device: str
     ) -> None:
-        self.data, self.clips, self.config = data, clips, config
+        self.data, self.begins, self.clips, self.config = data, begins, clips, config
         self.keeper = Keeper(folder)
         self.folder = self.keeper.work
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.keeper)
@@ -330,6 +352,8 @@ class _Tuning:
         if config.resume:
             self.keeper.fetch()
         known = self.checkpoints.newest() if config.resume else None
+        if known and known.get("begins") != begins:  # what was learned belongs to another generator
+            known = None
         torch.manual_seed(config.seed)
         narrower = config.narrower or (1 if device.startswith("cuda") else 4)
         discriminators = Discriminators(known["narrower"] if known else narrower)
@@ -343,15 +367,15 @@ class _Tuning:
             same = known["data"] == data  # else the voice has changed: what is known is kept, the budget begins anew
             self.first_step = known["first_step"] if same else self.tuner.step
             self.seconds_before = known["seconds"] if same else 0.0
-        else:
-            self.checkpoints.clear()
         self.log.cut(self.tuner.step)
         self.began = time.monotonic()
 
     def _start(self) -> str | Path | None:
         """The generator's file to begin with: its own where the checkpoints were lost, as they are in a zip."""
-        own = self.folder / GENERATOR
-        return own if self.config.resume and own.is_file() else _here(self.config.start)
+        own, begun = self.folder / GENERATOR, None
+        with suppress(OSError, ValueError, KeyError):
+            begun = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["begins"]
+        return own if self.config.resume and own.is_file() and begun == self.begins else _here(self.config.start)
 
     @property
     def seconds(self) -> float:
@@ -395,14 +419,15 @@ class _Tuning:
     def _save(self) -> Path:
         """Write the generator, all that is needed to go on, and what was spent."""
         state = self.tuner.state() | {"data": self.data, "first_step": self.first_step, "seconds": self.seconds}
-        path = self.checkpoints.save(self.tuner.step, state | {"begun_with": self.begun_with})
+        path = self.checkpoints.save(self.tuner.step, state | {"begins": self.begins, "begun_with": self.begun_with})
         speaks = {
             name: torch.lerp(self.begun_with[name], learned, self.config.share)
             for name, learned in state["generator"].items()
         }
         write_weights(self.folder / GENERATOR, {"generator": speaks})
         spent = {"steps": self.tuner.step - self.first_step, "seconds": self.seconds}
-        content = {"data": self.data, "clips": len(self.clips), "config": asdict(self.config), "spent": spent}
+        content = {"data": self.data, "begins": self.begins, "clips": len(self.clips), "spent": spent}
+        content["config"] = asdict(self.config)
         with atomic_write(self.folder / "config.json", "w") as file:
             json.dump(content, file, indent=1)
         self.keeper.keep(self.folder / GENERATOR, self.log.path, self.folder / "config.json")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from ..files import atomic_write, file_hash, text_hash
-from ..vocoders.tuned import FOLDER, GENERATOR, TUNED
+from ..vocoders.tuned import TUNED, generator_of
 from .panel import Markup, Progress, plain_warnings, table
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def evaluated(synthesizer: Synthesizer, sentences: Sequence[str], *, engine: str
     path = voice.samples_dir / EVALUATION_FILE
     vocoder = synthesizer.vocoder.name
     if vocoder == TUNED:  # which was perhaps tuned further
-        vocoder += file_hash(synthesizer.checkpoint.parent.parent / FOLDER / GENERATOR)
+        vocoder += file_hash(generator_of(synthesizer.checkpoint.parent.parent))
     of = text_hash(file_hash(synthesizer.checkpoint), vocoder, voice.content_hash(), engine, *sentences)
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"), object_hook=lambda entries: SimpleNamespace(**entries))

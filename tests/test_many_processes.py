@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 
 import many
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 from voiceclone import launch
-from voiceclone.dataset import LengthBuckets
+from voiceclone.dataset import collate
 from voiceclone.errors import TrainingError
 from voiceclone.launch import config_from, train_by
 from voiceclone.schedule import Exponential
@@ -54,23 +53,32 @@ def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
 # What each process gets -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_share_every_batch_of_one(processes):
-    lengths = list(range(100, 125))
-    whole = list(islice(LengthBuckets(lengths, 8, seed=5, first_step=2), 9))
-    shares = [
-        list(islice(LengthBuckets(lengths, 8, seed=5, first_step=2, share=(number, processes)), 9))
-        for number in range(processes)
-    ]
-    for step, batch in enumerate(whole):
-        parts = [share[step] for share in shares]
-        assert all(parts)
-        assert sorted(index for part in parts for index in part) == sorted(batch)
+def clips_of(batches):
+    """The pitches of all their clips, which the test has made differ."""
+    return sorted(batch.pitch[row, 0].item() for batch in batches for row in range(len(batch.pitch)))
 
 
-def test_more_processes_than_clips_are_refused():
-    with pytest.raises(TrainingError, match="4 processes.*3 clips"):
-        LengthBuckets([10, 20, 30], 8, seed=1, share=(0, 4))
+@pytest.mark.parametrize(
+    ("count", "processes", "parts"), [(8, 2, 1), (7, 3, 1), (8, 2, 2), (6, 2, 2), (7, 3, 2), (7, 2, 3)]
+)
+def test_processes_share_every_part_of_a_batch_and_pad_it_as_one_does(count, processes, parts):
+    clips = [replace(clip, pitch=clip.pitch + row) for row, clip in enumerate(many.unequal(count))]
+    whole = collate(clips, 3).split(parts)
+    shares = [collate(clips, 3, share=(number, processes), parts=parts).split(parts) for number in range(processes)]
+    for part, *shared in zip(whole, *shares, strict=True):
+        assert clips_of(shared) == clips_of([part])
+        for share in shared:
+            assert len(share.text) and share.text.shape[1:] == part.text.shape[1:]
+            assert share.mels.shape[1:] == part.mels.shape[1:] and share.pitch.shape[1:] == part.pitch.shape[1:]
+            assert share.attention.shape[1:] == part.attention.shape[1:]
+
+
+@pytest.mark.parametrize(("processes", "parts"), [(4, 1), (2, 2)])
+def test_more_processes_or_parts_than_clips_are_refused(processes, parts):
+    learner = many.a_learner()
+    learner.processes, learner.parts = processes, parts
+    with pytest.raises(TrainingError, match=f"3 clips.*{parts} parts.*{processes} processes"):
+        next(learner.batches(many.examples(3), seed=1))
 
 
 # A whole training -------------------------------------------------------------------------------------------------

@@ -129,10 +129,30 @@ def attention_target(example: Example, n_frames_per_step: int) -> np.ndarray:
 # Batches ----------------------------------------------------------------------------------------------------------
 
 
-def collate(examples: Sequence[Example], n_frames_per_step: int) -> Batch:
-    """Pad examples to the longest and stack them; frames become a multiple of `n_frames_per_step`."""
+def collate(
+    examples: Sequence[Example], n_frames_per_step: int, *, share: tuple[int, int] = (0, 1), parts: int = 1
+) -> Batch:
+    """Pad examples to the longest and stack them, or one process's share of them.
+
+    Processes pad their shares alike: the batch norms, and an encoder without a mask, count padding too.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        Of the batch, those of all processes.
+    n_frames_per_step : int
+        Frames become a multiple of it.
+    share : (int, int)
+        Number of this process, and of all processes.
+    parts : int
+        In which `Batch.split` will divide the share. Processes share each part of the batch by itself, so that its
+        clips are those that one process would take together.
+    """
     symbols = max(len(example.ids) for example in examples)
     steps = max(-(-example.mel.shape[1] // n_frames_per_step) for example in examples)
+    number, processes = share
+    rows = (part[number::processes] for part in np.array_split(np.arange(len(examples)), parts))
+    examples = [examples[row] for row in np.concatenate(list(rows))]
     count, n_mels = len(examples), examples[0].mel.shape[0]
     text = torch.zeros(count, symbols, dtype=torch.long)
     mels = torch.zeros(count, n_mels, steps * n_frames_per_step)
@@ -174,8 +194,8 @@ class LengthBuckets(Sampler[list[int]]):
 
     Each epoch shuffles all clips, sorts them by length within pools of some batches (so that little is padding) and
     shuffles the batches. Batches of an epoch are of one size, give or take a clip: a rest of one clip would weigh as
-    much as a whole batch. Resuming at a step gives the batches that would have come. Several processes each take
-    their share of every batch.
+    much as a whole batch. Resuming at a step gives the batches that would have come. They are those of all processes,
+    whose shares `collate` takes.
 
     Parameters
     ----------
@@ -187,43 +207,21 @@ class LengthBuckets(Sampler[list[int]]):
         Of the order.
     first_step : int
         Batches to pass over.
-    share : (int, int)
-        Number of this process, and of all processes.
-
-    Raises
-    ------
-    TrainingError
-        If there are more processes than clips in a batch.
     """
 
     POOL = 16  # batches sorted together
 
-    def __init__(
-        self,
-        lengths: Sequence[int],
-        batch_size: int,
-        *,
-        seed: int,
-        first_step: int = 0,
-        share: tuple[int, int] = (0, 1),
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], batch_size: int, *, seed: int, first_step: int = 0) -> None:
         self.lengths = np.asarray(lengths)
         self.batches_per_epoch = -(-len(lengths) // batch_size)  # never zero, however few the clips
         self.seed = seed
         self.first_step = first_step
-        self.share = share
         self.smallest = len(lengths) // self.batches_per_epoch  # clips in the smallest batch
-        if self.smallest < share[1]:
-            raise TrainingError(
-                f"{share[1]} processes cannot share batches of {self.smallest} clips ({len(lengths)} clips in all). "
-                f"Use at most {self.smallest} processes, or record more clips."
-            )
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, skip = divmod(self.first_step, self.batches_per_epoch)
-        number, processes = self.share
         while True:
-            yield from (batch[number::processes] for batch in self._epoch(epoch)[skip:])
+            yield from self._epoch(epoch)[skip:]
             epoch, skip = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> list[list[int]]:

@@ -158,17 +158,21 @@ class Learner:
             self.config.batch_size,
             seed=seed,
             first_step=self.step,
-            share=(self.accelerator.process_index, self.processes),
         )
         if self.processes > 1 and sampler.smallest < self.parts * self.processes:
             raise TrainingError(
-                f"Batches of {sampler.smallest} clips cannot be taken in {self.parts} parts by each of "
-                f"{self.processes} processes. Use fewer of either, or a larger batch_size."
+                f"Batches of {sampler.smallest} clips ({len(examples)} clips in all) cannot be taken in {self.parts} "
+                f"parts by each of {self.processes} processes. Use fewer of either, a larger batch_size, or more clips."
             )
         loader = DataLoader(
             Examples(examples),
             batch_sampler=sampler,
-            collate_fn=partial(collate, n_frames_per_step=self.plain.config.n_frames_per_step),
+            collate_fn=partial(
+                collate,
+                n_frames_per_step=self.plain.config.n_frames_per_step,
+                share=(self.accelerator.process_index, self.processes),
+                parts=self.parts,
+            ),
             num_workers=int(on_gpu) if workers is None else workers,
             pin_memory=on_gpu,
             generator=torch.Generator(),  # else the loader draws from the one that a resumed run must find unchanged

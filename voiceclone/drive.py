@@ -226,8 +226,11 @@ class Keeper:
     def _copy(self, name: str) -> None:
         if not (voice := self.lasting.parents[1]).is_dir():  # a folder made where a drive was would hide the drive
             raise OSError(errno.ENODEV, f"{voice} is not there")
-        if (self.work / name).exists():  # a checkpoint may have been followed by newer ones since
+        try:
             _copy_whole(self.work / name, self.lasting / name)
+        except FileNotFoundError:  # a checkpoint may have been followed by newer ones, and dropped here, meanwhile
+            if (self.work / name).exists():
+                raise
 
     def _remove(self, name: str) -> None:
         (self.lasting / name).unlink(missing_ok=True)

@@ -268,16 +268,16 @@ def test_an_unknown_hash_is_recorded_on_first_use_and_held_to(shelf):
     ("content", "said"),
     [
         (MESSAGE, "a text in JSON, perhaps a server's message"),
-        (b"Quota exceeded", "14 bytes that begin with b'Quota exc'"),
-        (b"", "0 bytes"),
-        (CONTENT[:-1], "not all of them"),
-        (CONTENT[:50], "not all of them"),
+        (b"Quota exceeded", "begins with b'Quota exc' and has 14 bytes"),
+        (b"", "has 0 bytes"),
+        (CONTENT[:-1], "cannot be read as weights: it is torn"),
+        (CONTENT[:50], "cannot be read as weights: it is torn"),
         (saved()[:-1], "torn"),
         (saved()[:9000], "torn"),
         (saved().replace(bytes(torch.tensor([7.0, 8.0]).numpy()), bytes(8)), "torn"),
-        (saved(_use_new_zipfile_serialization=False)[:-1], r"sent [\d,]+ bytes of a file of at least"),
-        (saved(_use_new_zipfile_serialization=False)[:300], "not all of them"),
-        (b"\x80\x04K\x01.", "no weights"),
+        (saved(_use_new_zipfile_serialization=False)[:-1], r"is torn: [\d,]+ bytes of at least"),
+        (saved(_use_new_zipfile_serialization=False)[:300], "cannot be read as weights: it is torn"),
+        (b"\x80\x04K\x01.", "cannot be read as weights"),
     ],
 )
 def test_what_cannot_be_weights_is_never_recorded(shelf, content, said):

@@ -136,7 +136,8 @@ def test_one_file_that_cannot_be_copied_holds_up_no_other(keeper, run, monkeypat
     failing(monkeypatch, OSError(errno.EIO, "Input/output error"), name="bad.wav")
     write(keeper, "previews/bad.wav")
     write(keeper, "checkpoints/best.pt")
-    until(lambda: content(run) == {"checkpoints/best.pt": "whole"})
+    until(lambda: (run / "checkpoints" / "best.pt").exists())
+    assert content(run) == {"checkpoints/best.pt": "whole"}
     monkeypatch.undo()
 
 

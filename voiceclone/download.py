@@ -8,7 +8,6 @@ begins anew).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .errors import CheckpointError, UnavailableError, VoiceCloneError
-from .files import atomic_write, text_hash
-from .hub import hub_answers
+from .files import atomic_write, sha256_of, text_hash
+from .hub import cause_of, fetch_from_hub
 
 ATTEMPTS = 3  # in a row at one mirror that bring nothing, after which the next is tried
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -28,7 +27,6 @@ TIMEOUT = (10, 30)  # seconds to be connected, and without a byte
 CHUNK = 2**15  # bytes written at once; of a connection that breaks at most as many are lost
 NAME_LENGTH = 50  # letters of a URL's name that are kept, of up to 4 bytes each: with our endings 255 bytes may be used
 OURS = ("lock", "record.json")  # what lies beside a download, which therefore is never called so
-WEIGHTS = (".pt", ".pth", ".ckpt", ".tar", ".safetensors")  # endings of files of weights on the hub
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def fetch(source: str | Path, *, cache: str | Path | None = None, bar: bool = Tr
     if text.startswith(("http://", "https://")):
         return download(text.split(), sha256=digest, cache=cache, bar=bar)
     if text.startswith("hf://") or re.fullmatch(r"[\w.-]+/[\w.-]+", text):
-        return _from_hub(text.removeprefix("hf://"), digest)
+        return Fetched(fetch_from_hub(text.removeprefix("hf://"), digest))
     raise VoiceCloneError(
         f"There are no weights {str(source)!r}: it is no file here, no URL, no place on the hub (owner/name) and none "
         f"of the known names {', '.join(KNOWN)}."
@@ -178,7 +176,7 @@ def download(
     with FileLock(folder / "lock"):  # two notebooks, or the processes of one training, may want it at once
         recorded = _read(target.with_name("record.json")).get("sha256", "")
         expected = sha256 or recorded
-        if target.is_file() and _sha256(target) == expected:
+        if target.is_file() and sha256_of(target) == expected:
             return Fetched(target)
         target.unlink(missing_ok=True)  # damaged since
         found = _from_mirrors(urls, target, expected, bar)
@@ -202,7 +200,7 @@ def _from_mirrors(urls: Sequence[str], target: Path, expected: str, bar: bool) -
         try:
             found = _whole(url, part, expected, bar)
         except requests.RequestException as error:
-            problems.append(f"{urlsplit(url).netloc} does not give it ({_reason(error)})")
+            problems.append(f"{urlsplit(url).netloc} does not give it ({cause_of(error)})")
             continue
         except _NotTheFile as error:
             problems.append(f"{urlsplit(url).netloc} {error}")
@@ -223,7 +221,7 @@ def _whole(url: str, part: Path, expected: str, bar: bool) -> str:
     while True:
         resumed = part.exists()
         _receive(url, part, bar, trusted=bool(expected))
-        found = _sha256(part)
+        found = sha256_of(part)
         if not expected:
             wrong = _what_is_wrong(part)
         elif found != expected:
@@ -251,30 +249,15 @@ def _is_page(part: Path) -> bool:
 
 def _what_is_wrong(part: Path) -> str:
     """Why a download of unknown SHA-256 can't be a whole file of weights; empty if it can."""
-    from safetensors import SafetensorError, safe_open
-
-    from .weights import UNREADABLE, _check_file, _open_stream
+    from .weights import check_whole
 
     if _is_page(part):
         return _PAGE
-    size = part.stat().st_size
     try:
-        _check_file(part)
-        with part.open("rb") as file:
-            start = file.read(9)
-            file.seek(0)
-            if start.startswith(b"\x80"):  # of torch before 1.6, which has no checksums: where should it end?
-                _open_stream(file)
-                if file.tell() > size:
-                    return f"sent {size:,} bytes of a file of at least {file.tell():,}"
-            elif start[8:] == b"{":
-                with safe_open(part, "pt"):  # compares the size with what the header says
-                    pass
-            elif not start.startswith(b"PK"):  # which has been checked above
-                return f"sent {size:,} bytes that begin with {start!r}, expected a file of torch or safetensors"
-    except (CheckpointError, SafetensorError, *UNREADABLE) as error:
+        check_whole(part)
+    except CheckpointError as error:
         reason = str(error).removeprefix(f"{part} ").partition(". ")[0].strip(".")  # the part is gone when this is read
-        return f"sent no weights, or not all of them ({reason or type(error).__name__})"
+        return f"sent a file that {reason}"
     return ""
 
 
@@ -378,83 +361,3 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause of an error, in a few words."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
-
-
-# The Hugging Face hub ---------------------------------------------------------------------------------------------
-
-
-def _from_hub(place: str, expected: str) -> Fetched:
-    """Fetch ``owner/name[@revision][/file]`` through the hub's library, which resumes, verifies and keeps it."""
-    from huggingface_hub import errors, hf_hub_download
-
-    found = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w.-]+))?(?:/(.+))?", place)
-    if not found:
-        raise VoiceCloneError(f"hf://{place} names no file of the hub: expected hf://owner/name/file.")
-    repository, revision, file = found.groups()
-    here = not hub_answers()  # its library would try for a minute; what it has kept it gives without asking
-    try:
-        file = file or _only_weights(_files_of(repository, revision, here), repository)
-        path = Path(hf_hub_download(repository, file, revision=revision, local_files_only=here))
-    except errors.GatedRepoError as error:
-        raise UnavailableError(
-            f"{repository} on the Hugging Face hub asks to be let in: accept its terms there, then run: hf auth login"
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        if not isinstance(error, errors.LocalEntryNotFoundError):
-            raise UnavailableError(
-                f"The Hugging Face hub has no {place}, and there is no such file here ({_reason(error)})."
-            ) from error
-        raise _hub_is_away(place, error) from error
-    except (OSError, getattr(errors, "HTTPError", OSError)) as error:
-        raise _hub_is_away(place, error) from error
-    # The hub keeps a large file under its SHA-256, so its name says what it should be.
-    stated = path.resolve().name if re.fullmatch("[0-9a-f]{64}", path.resolve().name) else ""
-    if (expected or stated) and (is_now := _sha256(path)) != (expected or stated):
-        raise CheckpointError(
-            f"{place} has SHA-256 {is_now}, expected {expected or stated}. Delete {path.resolve()} to fetch it again, "
-            "or correct what is expected."
-        )
-    return Fetched(path)
-
-
-def _files_of(repository: str, revision: str | None, here: bool) -> list[str]:
-    """Names of a repository's files on the hub; `here`: of those that are kept on this machine."""
-    from huggingface_hub import HfApi, errors, snapshot_download
-
-    if not here:
-        return HfApi().list_repo_files(repository, revision=revision)
-    # "*" asks for no file, so that it does not matter which are missing.
-    folder = Path(snapshot_download(repository, revision=revision, local_files_only=True, ignore_patterns="*"))
-    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    if not any(name.endswith(WEIGHTS) for name in files):
-        raise errors.LocalEntryNotFoundError("none of the files kept here are weights")
-    return files
-
-
-def _hub_is_away(place: str, error: Exception) -> UnavailableError:
-    return UnavailableError(
-        f"{place} is not on this machine and the Hugging Face hub can't be reached ({_reason(error)}). Try again "
-        "later, or fetch it with a browser and give the file's path."
-    )
-
-
-def _only_weights(files: Sequence[str], repository: str) -> str:
-    weights = [name for name in files if name.endswith(WEIGHTS)]
-    if len(weights) != 1:
-        some = ", ".join((weights or files)[:8])
-        raise VoiceCloneError(
-            f"{repository} has {len(weights)} files of weights ({some}). Say which: hf://{repository}/FILE"
-        )
-    return weights[0]

@@ -28,6 +28,7 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # s between two tries
 READ_TRIES = 4
 PATIENCE = 180.0  # s that the end of a training waits for the last copies
 CONFIG = "config.json"
+VOCODER = "vocoder"  # folder of the vocoder that was tuned to a run, below the run's
 _NUMBERED = re.compile(r"step-(\d+)\.pt")
 
 
@@ -93,11 +94,11 @@ class Keeper:
 
     def _fetch(self) -> None:
         behind = _newest(self.work) < _newest(self.lasting)
-        for name in self._files(self.lasting):
+        for name in self._own_files(self.lasting):
             if behind or not (self.work / name).exists():
                 _copy_whole(self.lasting / name, self.work / name)
         if not behind:  # the last session on this machine may have ended before everything was copied
-            names = (n for n in self._files(self.work) if _differ(self.work / n, self.lasting / n))
+            names = (n for n in self._own_files(self.work) if _differ(self.work / n, self.lasting / n))
             self.keep(*(self.work / name for name in names))
 
     def keep(self, *paths: Path) -> None:
@@ -219,9 +220,9 @@ class Keeper:
 
     # Files --------------------------------------------------------------------------------------------------------
 
-    def _files(self, folder: Path) -> list[str]:
-        """The run's own files: a vocoder that was tuned to it has a keeper of its own, and steps of its own."""
-        return [name for name in _files(folder) if not name.startswith("vocoder/")]
+    def _own_files(self, folder: Path) -> list[str]:
+        """Those of the run itself: a vocoder that was tuned to it has a keeper of its own, and steps of its own."""
+        return [name for name in _files(folder) if not name.startswith(f"{VOCODER}/")]
 
     def _copy(self, name: str) -> None:
         if not (voice := self.lasting.parents[1]).is_dir():  # a folder made where a drive was would hide the drive

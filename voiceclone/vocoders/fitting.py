@@ -64,10 +64,6 @@ class Checkpoints:
         self.keeper.drop(*(other for other in self.folder.glob("step-*.pt") if other != path))
         return path
 
-    def clear(self) -> None:
-        """Drop the checkpoints, to begin anew."""
-        self.keeper.forget(f"{self.folder.name}/step-*.pt")
-
 
 def choose_pieces(lengths: Sequence[int], piece: int, count: int, *, seed: int, step: int) -> list[tuple[int, int]]:
     """Where to cut pieces out at random, every part of the sound equally often.

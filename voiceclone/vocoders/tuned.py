@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..drive import VOCODER as FOLDER
 from ..drive import working_folder
 from ..errors import CheckpointError
 from . import Vocoder, load_vocoder
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 TUNED = "hifigan_tuned"  # what a run's own vocoder is called
 AUTO = "auto"  # the run's own where there is one, else HiFi-GAN's universal one
-FOLDER = "vocoder"  # below a run's
 GENERATOR = "generator.pt"
 
 

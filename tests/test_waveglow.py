@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import TINY as TINY_TACOTRON
 
-from voiceclone.errors import AudioError, CheckpointError, TrainingError
+from voiceclone.audio import AudioConfig
+from voiceclone.errors import AudioError, CheckpointError, TrainingError, VoiceCloneError
+from voiceclone.synthesize import Attempt, Synthesizer
+from voiceclone.tacotron2 import Tacotron2
 from voiceclone.vocoders import load_vocoder, vocode
 from voiceclone.vocoders.waveglow import WaveGlow, load_waveglow
 from voiceclone.vocoders.waveglow_network import WaveGlowNetwork, WaveGlowSizes, fit_waveglow, waveglow_loss
@@ -232,6 +236,53 @@ def test_noise_of_another_size_is_refused(vocoder, reference):
 def test_a_spectrogram_that_cannot_be_spoken_is_refused(mel, vocoder):
     with pytest.raises(AudioError, match="waveglow.* was given a spectrogram"):
         vocoder(mel)
+
+
+@pytest.fixture
+def speaking() -> Callable[..., np.ndarray]:
+    """Say a word with a Tacotron 2 and a WaveGlow that have learned nothing; gives the sound."""
+    glow = WaveGlow(network(WaveGlowSizes(n_flows=4, n_early_every=2, n_layers=1, n_channels=8)), AudioConfig())
+    torch.manual_seed(0)
+    synthesizer = Synthesizer(
+        Tacotron2(TINY_TACOTRON), glow, speaker=torch.nn.functional.normalize(torch.rand(256), dim=0)
+    )
+
+    def say(seed: int, *, strength: float = 0.0) -> np.ndarray:
+        glow.strength = strength
+        torch.rand(7)  # what was drawn before does not matter
+        return synthesizer.say("Yes. No.", seed=seed).wave
+
+    return say
+
+
+def test_the_same_seed_says_the_same(speaking):
+    first = speaking(3)
+    np.testing.assert_array_equal(speaking(3), first)
+    other = speaking(4)
+    assert other.shape != first.shape or not np.allclose(other, first, atol=1e-3)
+
+
+def test_a_seed_changes_the_noise_too(reference, vocoder):
+    """Not only the spectrogram: the same one sounds otherwise, as it does not with another vocoder."""
+    synthesizer = Synthesizer(Tacotron2(TINY_TACOTRON), vocoder)
+    attempt = Attempt(reference["mel"][0].numpy(), np.zeros((1, 1)), True, (), 1.0)
+    one, again, other = (synthesizer._sound(attempt, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other, atol=1e-3)
+
+
+def test_a_vocoder_denoises_as_it_was_told(reference, weights, tmp_path, speaking):
+    told = load_vocoder("waveglow", saved({"state_dict": weights}, tmp_path), denoise=0.1)
+    assert_equal(told(reference["mel"], noise=reference["noise"]), reference["denoised"])
+    assert_equal(told(reference["mel"], noise=reference["noise"], denoise=0.0), reference["wave"])
+    torch.testing.assert_close(told._bias[0, :, 0], reference["denoiser_bias"], atol=1e-3, rtol=1e-4)
+    assert not np.allclose(speaking(3, strength=2.0), speaking(3), atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "strength"), [("hifigan", 0.1), ("griffin_lim", 1.0), ("waveglow:some.pt", -0.1)])
+def test_a_vocoder_without_a_denoiser_says_so(name, strength):
+    with pytest.raises(VoiceCloneError, match=f"denoise={strength} .*expected 0 or more, and WaveGlow"):
+        load_vocoder(name, denoise=strength)
 
 
 def test_a_single_frame_is_denoised_too(vocoder):

@@ -135,6 +135,8 @@ def _speech_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--vocoder", default="auto",
                        help="hifigan_tuned, hifigan or griffin_lim; with your own weights hifigan:FILE, waveglow:FILE; "
                        "auto: the one that was tuned to the voice where there is one, else hifigan")  # fmt: skip
+    added.add_argument("--denoise", type=float, default=0.0, metavar="S",
+                       help="with WaveGlow: how much to remove of what it always adds; NVIDIA takes 0.1")  # fmt: skip
 
 
 def _pretrain_options(added: argparse.ArgumentParser) -> None:

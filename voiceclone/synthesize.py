@@ -141,6 +141,7 @@ class Synthesizer:
         run: str | None = None,
         checkpoint: str = "best",
         vocoder: str = "auto",
+        denoise: float = 0.0,
         device: str | None = None,
     ) -> Synthesizer:
         """Load what training made of a voice.
@@ -155,6 +156,8 @@ class Synthesizer:
         vocoder : str
             ``"hifigan_tuned"``: the one that was tuned to this run; ``"auto"``: that one where there is one, else
             HiFi-GAN's universal one; or any name that `voiceclone.vocoders.load_vocoder` knows.
+        denoise : float
+            For WaveGlow: how much to take away of what the model adds to every sound; NVIDIA begins with 0.1.
         device : str or None
             ``"cpu"``, ``"cuda"``; None chooses.
 
@@ -162,6 +165,8 @@ class Synthesizer:
         ------
         CheckpointError
             If the voice has not been trained yet, or there is no such checkpoint or no vocoder of its own.
+        VoiceCloneError
+            If the vocoder has no denoiser, but shall use it.
         """
         from .tacotron2.checkpoint import load_checkpoint
         from .vocoders.tuned import load_vocoder_of
@@ -171,7 +176,7 @@ class Synthesizer:
         loaded = load_checkpoint(path)
         return cls(
             loaded.model,
-            load_vocoder_of(path.parent.parent, vocoder, device=device),
+            load_vocoder_of(path.parent.parent, vocoder, device=device, denoise=denoise),
             speaker=loaded.speaker,
             voice=voice,
             checkpoint=path,
@@ -247,13 +252,13 @@ class Synthesizer:
         share = (time.monotonic() - began) / len(sentences)
         for sentence, ids, attempts in zip(sentences, texts, tried, strict=True):
             began = time.monotonic()
-            misheard = self._misheard(attempts, sentence, listener) if listener else [0.0] * takes
+            misheard = self._misheard(attempts, sentence, listener, seed) if listener else [0.0] * takes
             best, _ = min(
                 zip(attempts, misheard, strict=True), key=lambda one: (len(one[0].problems), one[1], -one[0].sharpness)
             )
             yield Utterance(
                 sentence,
-                self._sound(best),
+                self._sound(best, seed),
                 self.sample_rate,
                 best.mel,
                 best.alignment,
@@ -305,23 +310,26 @@ class Synthesizer:
         stopped = bool(out.stopped[row]) and not cut
         return Attempt(mel, alignment, stopped, problems, float(alignment.max(1).mean()))
 
-    def _misheard(self, attempts: Sequence[Attempt], sentence: str, listener: str) -> list[float]:
+    def _misheard(self, attempts: Sequence[Attempt], sentence: str, listener: str, seed: int) -> list[float]:
         """Word error rate of each attempt."""
         from .transcribe import load_transcriber, word_error_rate
 
         if listener not in self._ears:
             self._ears[listener] = load_transcriber(listener)
-        heard = [self._ears[listener].hear(self._sound(attempt), self.sample_rate).text for attempt in attempts]
+        sounds = (self._sound(attempt, seed) for attempt in attempts)
+        heard = [self._ears[listener].hear(sound, self.sample_rate).text for sound in sounds]
         return [word_error_rate(sentence, text) for text in heard]
 
-    def _sound(self, attempt: Attempt) -> np.ndarray:
+    def _sound(self, attempt: Attempt, seed: int) -> np.ndarray:
         """(samples,) with the watermark, as loud as the clips; a moment of silence where nothing is said."""
         from .vocoders import vocode
         from .watermark import mark
 
         if attempt.mel.shape[1] == 1:  # sound lies between the centres of two frames
             return np.zeros(self.audio.hop_length, dtype=np.float32)
-        return self._level(mark(vocode(self.vocoder, attempt.mel), self.sample_rate))
+        with seeded(seed, self.device):  # WaveGlow makes sound from noise
+            wave = vocode(self.vocoder, attempt.mel)
+        return self._level(mark(wave, self.sample_rate))
 
     def _level(self, wave: np.ndarray) -> np.ndarray:
         """As loud as the clips, and no sample beyond full scale."""

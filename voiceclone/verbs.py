@@ -85,7 +85,7 @@ def say(options: argparse.Namespace) -> None:
     from .synthesize import Synthesizer
 
     synthesizer = Synthesizer.open(_voice(options), run=options.run, checkpoint=options.checkpoint,
-                                   vocoder=options.vocoder)  # fmt: skip
+                                   vocoder=options.vocoder, denoise=options.denoise)  # fmt: skip
     utterance = synthesizer.say(
         options.text, takes=options.takes, seed=options.seed, listener=options.listener
     )
@@ -108,9 +108,8 @@ def evaluate(options: argparse.Namespace) -> None:
             filter(None, map(str.strip, options.sentences.read_text(encoding="utf-8").splitlines()))
         )
     voice = _voice(options)
-    synthesizer = Synthesizer.open(
-        voice, run=options.run, checkpoint=options.checkpoint, vocoder=options.vocoder
-    )
+    synthesizer = Synthesizer.open(voice, run=options.run, checkpoint=options.checkpoint,
+                                   vocoder=options.vocoder, denoise=options.denoise)  # fmt: skip
     result = measure(synthesizer, sentences, engine=options.engine)
     with atomic_write(voice.samples_dir / "evaluation.json", "w") as file:
         json.dump(result.as_dict(), file, indent=2, ensure_ascii=False)

@@ -18,7 +18,13 @@ __all__ = ["NAMES", "Vocoder", "load_vocoder", "vocode"]
 NAMES = ("hifigan", "griffin_lim", "waveglow")
 
 
-def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder:
+def load_vocoder(
+    name: str = "hifigan",
+    path: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    denoise: float = 0.0,
+) -> Vocoder:
     """Make a vocoder ready to speak.
 
     Parameters
@@ -33,16 +39,25 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
         ``"waveglow:waveglow"``, is fetched first (`voiceclone.download`).
     device : str or torch.device
         Where to compute.
+    denoise : float
+        For WaveGlow: how much to take away of what the model adds to every sound. NVIDIA begins with 0.1.
 
     Raises
     ------
     VoiceCloneError
-        If the name is unknown, or the vocoder takes no weights and some were given.
+        If the name is unknown, or the vocoder takes no weights or has no denoiser and was given such.
     CheckpointError
         If the weights are missing or another model's.
     """
     if path is None and ":" in name:
         name, _, path = name.partition(":")
+    if name not in NAMES:
+        raise VoiceCloneError(f"There is no vocoder {name!r}. Choose one of: {', '.join(NAMES)}.")
+    if denoise and not (denoise > 0 and name == "waveglow"):
+        raise VoiceCloneError(
+            f"denoise={denoise} was given to {name}; expected 0 or more, and WaveGlow: no other has a denoiser. "
+            "Leave it out, or speak with waveglow:FILE."
+        )
     if path is not None and is_elsewhere(path):
         path = fetch(path).path
     if name == "griffin_lim":
@@ -51,14 +66,14 @@ def load_vocoder(name: str = "hifigan", path: str | Path | None = None, device: 
         from .griffin_lim import GriffinLim
 
         return GriffinLim()
-    if name not in NAMES:
-        raise VoiceCloneError(f"There is no vocoder {name!r}. Choose one of: {', '.join(NAMES)}.")
     if name == "hifigan":
         from .hifigan import load_hifigan as load
     else:
         from .waveglow import load_waveglow as load
 
     vocoder = load(path, device=device)
+    if denoise:
+        vocoder.strength = denoise
     if path is not None:
         vocoder.name = f"{name}:{path}"
     return vocoder

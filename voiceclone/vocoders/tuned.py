@@ -44,7 +44,9 @@ def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:
     return f"hifigan:{max(files, key=lambda path: path.stat().st_mtime)}" if files else None
 
 
-def load_vocoder_of(run: Path, name: str = AUTO, device: str | torch.device = "cpu") -> Vocoder:
+def load_vocoder_of(
+    run: Path, name: str = AUTO, device: str | torch.device = "cpu", *, denoise: float = 0.0
+) -> Vocoder:
     """Make the vocoder ready with which a run shall speak.
 
     Parameters
@@ -55,6 +57,8 @@ def load_vocoder_of(run: Path, name: str = AUTO, device: str | torch.device = "c
         `TUNED`, `AUTO`, or any that `load_vocoder` knows.
     device : str or torch.device
         Where to compute.
+    denoise : float
+        For WaveGlow, as `load_vocoder` has it.
 
     Raises
     ------
@@ -63,12 +67,12 @@ def load_vocoder_of(run: Path, name: str = AUTO, device: str | torch.device = "c
     """
     own = generator_of(run)
     if name not in (TUNED, AUTO) or (name == AUTO and not own.is_file()):
-        return load_vocoder("hifigan" if name == AUTO else name, device=device)
+        return load_vocoder("hifigan" if name == AUTO else name, device=device, denoise=denoise)
     if not own.is_file():
         raise CheckpointError(
             f"No vocoder was tuned to the run {run.name!r}: there is no {own}. "
             "Tune one (python -m voiceclone tune VOICE), or speak with hifigan."
         )
-    vocoder = load_vocoder("hifigan", own, device)
+    vocoder = load_vocoder("hifigan", own, device, denoise=denoise)
     vocoder.name = TUNED
     return vocoder

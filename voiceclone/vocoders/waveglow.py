@@ -22,17 +22,41 @@ Weights = dict[str, torch.Tensor]
 
 
 class WaveGlow(Vocoder):
-    """A network as a vocoder."""
+    """A network as a vocoder.
+
+    Parameters
+    ----------
+    network : WaveGlowNetwork
+    audio : AudioConfig
+        The mel spectrogram that it understands.
+    device : str or torch.device
+        Where to compute.
+    strength : float
+        How much to take away of what the model adds to every sound, see `denoise`; 0 is nothing.
+    """
 
     name = "waveglow"
 
-    def __init__(self, network: WaveGlowNetwork, audio: AudioConfig, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        network: WaveGlowNetwork,
+        audio: AudioConfig,
+        device: str | torch.device = "cpu",
+        *,
+        strength: float = 0.0,
+    ) -> None:
         self.audio = audio
         self.device = torch.device(device)
         self.network = network.to(self.device).eval()
+        self.strength = strength
 
     def __call__(
-        self, mel: torch.Tensor, sigma: float = SIGMA, *, noise: torch.Tensor | None = None, denoise: float = 0.0
+        self,
+        mel: torch.Tensor,
+        sigma: float = SIGMA,
+        *,
+        noise: torch.Tensor | None = None,
+        denoise: float | None = None,
     ) -> torch.Tensor:
         """Speak a batch of spectrograms.
 
@@ -44,8 +68,8 @@ class WaveGlow(Vocoder):
             Deviation of the noise that the sound is made from; 0 is the same every time, and dull.
         noise : torch.Tensor, shape (batch, n_group, frames * hop_length / n_group), optional
             Of deviation 1; without it torch's random numbers are used, so that `torch.manual_seed` repeats a sound.
-        denoise : float
-            How much to take away of what the model adds to every sound, see `denoise`; NVIDIA begins with 0.1.
+        denoise : float, optional
+            How much to take away of what the model adds to every sound; its own `strength` unless given.
 
         Returns
         -------
@@ -64,7 +88,8 @@ class WaveGlow(Vocoder):
                 "(batch, samples of a group, groups) for this spectrogram."
             )
         wave = self._speak(mel, sigma, noise).cpu()
-        return self.denoise(wave, denoise) if denoise else wave
+        strength = self.strength if denoise is None else denoise
+        return self.denoise(wave, strength) if strength else wave
 
     @torch.inference_mode()
     def _speak(self, mel: torch.Tensor, sigma: float = SIGMA, noise: torch.Tensor | None = None) -> torch.Tensor:
@@ -80,7 +105,7 @@ class WaveGlow(Vocoder):
         wave : torch.Tensor, shape (batch, samples)
             What the vocoder made.
         strength : float
-            How often to subtract it.
+            How often to subtract it; NVIDIA begins with 0.1.
 
         Returns
         -------
@@ -96,7 +121,7 @@ class WaveGlow(Vocoder):
     def _bias(self) -> torch.Tensor:
         """Magnitudes of what the model always adds, (1, n_fft / 2 + 1, 1)."""
         mel = torch.zeros(1, self.audio.n_mels, BIAS_FRAMES)
-        wave = self(mel, noise=torch.zeros(self.network.noise_shape(mel)))
+        wave = self(mel, noise=torch.zeros(self.network.noise_shape(mel)), denoise=0.0)
         return self._spectrum(wave).abs()[:, :, :1]
 
     def _spectrum(self, wave: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from tiny import TINY
 
 from voiceclone import Voice, drive
+from voiceclone.__main__ import main
 from voiceclone.audio import AudioConfig, log_mel, save
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.export import export, import_zip
@@ -303,6 +305,15 @@ def test_a_generator_is_tuned_and_spoken_with(fresh, start):
     assert list(tune(fresh, settings(start))) == []  # the budget is spent
 
 
+def test_the_command_line_says_when_nothing_is_left_to_learn(fresh, start, capsys):
+    own = str(fresh.path)
+    assert main(["tune", own, "--steps", "1", "--start", start]) == 0
+    assert "nothing left" not in capsys.readouterr().out
+    assert main(["tune", own, "--steps", "1", "--start", start]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "nothing left to learn" in said[0] and said[1] == f"vocoder: {tuned_vocoder(fresh)}"
+
+
 def test_what_speaks_lies_between_the_start_and_what_was_learned(fresh, start, weights):
     folder = fresh.run_dir("main") / "vocoder"
     list(tune(fresh, settings(start, steps=2, share=0.25)))
@@ -497,6 +508,9 @@ def test_a_drive_that_refuses_everything_ends_no_tuning_and_what_was_tuned_speak
     mel = log_mel(buzz())[0]
     spoken = vocode(Synthesizer.open(voice).vocoder, mel)
     np.testing.assert_array_equal(spoken, vocode(load_vocoder("hifigan", here), mel))
+    with zipfile.ZipFile(export(voice)) as archive:
+        assert archive.read("runs/main/vocoder/generator.pt") == here.read_bytes()
+        assert archive.read("runs/main/vocoder/config.json") == here.with_name("config.json").read_bytes()
     with pytest.warns(UserWarning, match=r"could not be copied.*run the training again"):
         assert list(tune(voice, settings(start, steps=6))) == []  # it knows that the budget was spent
 

@@ -269,7 +269,9 @@ def test_the_run_that_was_worked_on_last_speaks(voice):
         folder.mkdir(parents=True)
         for name in names:
             (folder / f"{name}.pt").touch()
-        os.utime(voice.run_dir(run), (1e9 - age, 1e9 - age))
+            os.utime(folder / f"{name}.pt", (1e9 - age, 1e9 - age))
+    (voice.run_dir("old") / "vocoder").mkdir()  # as tuning a vocoder to it does
+    os.utime(voice.run_dir("new"), (1e9, 1e9))
     assert find_checkpoint(voice) == voice.run_dir("new") / "checkpoints" / "best.pt"
     assert find_checkpoint(voice, "old") == voice.run_dir("old") / "checkpoints" / "best.pt"
     assert find_checkpoint(voice, checkpoint="last").name == "step-000020.pt"

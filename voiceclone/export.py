@@ -17,7 +17,7 @@ from .audio import AudioConfig
 from .errors import CheckpointError, VoiceCloneError, VoiceError
 from .files import atomic_path, atomic_write
 from .text import FRONT_END, FRONT_ENDS, LETTERS
-from .vocoders.tuned import FOLDER, GENERATOR, tuned_vocoder
+from .vocoders.tuned import FOLDER, generator_of, tuned_vocoder
 from .voice import Voice, folder_name
 from .webpage import latest_run, read_evaluation
 
@@ -248,6 +248,8 @@ def _export_zip(voice: Voice, run: str, checkpoint: Checkpoint) -> Path:
         archive.writestr("README.md", model_card(voice, run, checkpoint))
         for path in _contents(voice, run):
             archive.write(path, path.relative_to(voice.path).as_posix())
+        for path in _tuned(voice, run):
+            archive.write(path, f"runs/{run}/{FOLDER}/{path.name}")
     return target
 
 
@@ -257,9 +259,16 @@ def _contents(voice: Voice, run: str) -> Iterator[Path]:
     tables = [voice.path / name for name in ("voice.json", "clips.csv", "metadata.csv")]
     sounds = [*sorted(voice.takes_dir.glob("[!.]*.wav")), *sorted(voice.clips_dir.glob("[!.]*.wav"))]
     trained = [folder / name for name in ("config.json", "split.json", "log.jsonl", "checkpoints/best.pt")]
-    tuned = [folder / FOLDER / name for name in ("config.json", "log.jsonl", GENERATOR)]
     measured = [voice.samples_dir / "evaluation.json"]
-    yield from (path for path in (*tables, *sounds, *trained, *tuned, *measured) if path.exists())
+    yield from (path for path in (*tables, *sounds, *trained, *measured) if path.exists())
+
+
+def _tuned(voice: Voice, run: str) -> Iterator[Path]:
+    """Files of the vocoder that speaks for a run; on this machine where they have not come to the drive yet."""
+    speaks = generator_of(voice.run_dir(run))
+    if speaks.exists():
+        yield from (path for name in ("config.json", "log.jsonl") if (path := speaks.with_name(name)).exists())
+        yield speaks
 
 
 def _export_fakeyou(voice: Voice, run: str, checkpoint: Checkpoint) -> Path:

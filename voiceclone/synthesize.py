@@ -342,17 +342,19 @@ class Synthesizer:
 def find_checkpoint(voice: Voice, run: str | None = None, checkpoint: str = "best") -> Path:
     """Path of a voice's checkpoint: ``"best"``, ``"last"``, or a file's name.
 
+    Without a run it is one of the run whose checkpoints are the newest: its folder changes for other reasons, too.
+
     Raises
     ------
     CheckpointError
         If there is none.
     """
-    runs = [voice.run_dir(run)] if run else sorted(voice.runs_dir.glob("*"), key=lambda path: path.stat().st_mtime)
-    folders = [path / "checkpoints" for path in runs if any((path / "checkpoints").glob("[!.]*.pt"))]
-    if not folders:
+    runs = [voice.run_dir(run)] if run else voice.runs_dir.glob("*")
+    files = [file for folder in runs for file in (folder / "checkpoints").glob("[!.]*.pt")]
+    if not files:
         where = f"the run {run!r}" if run else "any run"
         raise CheckpointError(f"{voice.name} has no checkpoint in {where}: train it first (notebook 05).")
-    folder = folders[-1]
+    folder = max(files, key=lambda file: file.stat().st_mtime).parent
     if checkpoint == "last" and (steps := sorted(folder.glob("step-*.pt"))):
         return steps[-1]
     path = folder / (checkpoint if checkpoint.endswith(".pt") else f"{checkpoint}.pt")

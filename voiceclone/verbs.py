@@ -162,18 +162,22 @@ def prepare(options: argparse.Namespace) -> None:
 
 def tune(options: argparse.Namespace) -> None:
     """Fine-tune the vocoder HiFi-GAN to a trained voice."""
+    from .synthesize import find_checkpoint
     from .vocoders.hifigan_training import TuneConfig
     from .vocoders.hifigan_training import tune as steps
     from .vocoders.tuned import tuned_vocoder
 
-    config = TuneConfig(minutes=options.minutes, steps=options.steps, run=options.run, start=options.start,
+    voice, step = _voice(options), None
+    run = find_checkpoint(voice, options.run).parent.parent.name
+    config = TuneConfig(minutes=options.minutes, steps=options.steps, run=run, start=options.start,
                         share=options.share, resume=options.resume, seed=options.seed)  # fmt: skip
-    voice = _voice(options)
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in steps(voice, config):
             bar.update(step.step - bar.n)
             bar.set_postfix_str(f"mel error {step.learned.mel_loss:.3f}")
-    print(f"vocoder: {tuned_vocoder(voice, options.run)}")
+    if step is None:
+        print("nothing left to learn: it has had its time, more --minutes tune on")
+    print(f"vocoder: {tuned_vocoder(voice, run)}")
 
 
 def export(options: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
 """How much the whole-sequence decoder saves: a training step beside the same sizes run step by step.
 
-Run it: ``python benchmarks/train_step.py [--preset small] [--batch 12] [--seconds 5] [--precision no]``
+Run it: ``python benchmarks/train_step.py [--preset small] [--batch 12] [--seconds 5] [--precision no] [--compile]``
 
-Both forms compute in the precision that training takes on this machine, unless another is asked for.
+All forms compute on a GPU where there is one, in the precision that training takes there, unless another is asked for.
+With ``--compile`` the whole-sequence decoder is measured with its loop compiled, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from voiceclone.audio import AudioConfig
-from voiceclone.device import fast_precision
+from voiceclone.device import choose_device, fast_precision
 from voiceclone.learn import PRECISIONS
 from voiceclone.tacotron2 import PRESETS, LossConfig, Tacotron2, TacotronOutput, tacotron_loss
 from voiceclone.tacotron2.attention import Attention
@@ -55,7 +56,7 @@ def step_by_step(model: Tacotron2, text, text_lengths, mels, mel_lengths, speake
     said_pitch = None if decoder.pitch_layer is None else decoder.ungroup(torch.stack(pitches))
     mel, corrected = model._draw(decoder.ungroup(torch.stack(said)), said_pitch, pitch)
     scaled = [m * model.mel_deviation + model.mel_mean for m in (mel, corrected)]
-    stopped = torch.ones(len(text), dtype=torch.bool)
+    stopped = torch.ones_like(mel_lengths, dtype=torch.bool)
     return TacotronOutput(
         *scaled, torch.stack(gates, 1), torch.stack(alignment, 1), mel_lengths, stopped, said_pitch
     )
@@ -86,13 +87,15 @@ def seconds(
     forward: Callable[..., TacotronOutput], model: Tacotron2, batch: tuple, options: argparse.Namespace
 ) -> float:
     """Median time of a forward and backward pass."""
-    times, precision = [], options.precision
+    times, precision, on_gpu = [], options.precision, options.device != "cpu"
     for _ in range(options.repeats + 1):  # the first warms up
         began = time.perf_counter()
-        with torch.autocast("cpu", PRECISIONS[precision], enabled=precision != "no"):
+        with torch.autocast(torch.device(options.device).type, PRECISIONS[precision], enabled=precision != "no"):
             output = forward(*batch)
         tacotron_loss(model, output, batch[2], None, LossConfig(), batch[-1]).total.backward()
         model.zero_grad()
+        if on_gpu:
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
 
@@ -104,10 +107,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=12, help="clips")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each clip")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--precision", default=fast_precision("cpu"), choices=["no", "bf16"], help="no is float32")
+    parser.add_argument("--precision", choices=list(PRECISIONS), help="no is float32")
+    parser.add_argument("--compile", action="store_true", help="measure the compiled loop too")
+    parser.add_argument("--device", default=choose_device())
     options = parser.parse_args()
+    options.precision = options.precision or fast_precision(options.device)
+    if options.device != "cpu":
+        torch.set_float32_matmul_precision("high")  # TF32, as training has it
     torch.manual_seed(0)
-    model = Tacotron2(PRESETS[options.preset])
+    model = Tacotron2(PRESETS[options.preset]).to(options.device)
     r = model.config.n_frames_per_step
     frames = round(options.seconds * AudioConfig().frames_per_second) // r * r
     symbols = round(14 * options.seconds)
@@ -119,13 +127,20 @@ def main() -> None:
         torch.randn(options.batch, 256) if model.config.speaker_dim else None,
         100 + 100 * torch.rand(options.batch, frames),
     )
+    batch = tuple(part if part is None else part.to(options.device) for part in batch)
     check_equal(model, batch)
     stepped = seconds(lambda *b: step_by_step(model, *b), model, batch, options)
     whole = seconds(model, model, batch, options)
     form = "float32" if options.precision == "no" else options.precision
-    print(f"{options.preset}, {options.batch} clips of {options.seconds} s, {form}, {torch.get_num_threads()} threads")
+    on_gpu = options.device != "cpu"
+    where = torch.cuda.get_device_name(options.device) if on_gpu else f"{torch.get_num_threads()} threads"
+    print(f"{options.preset}, {options.batch} clips of {options.seconds} s, {form}, {where}")
     print(f"step by step    {stepped:6.2f} s")
     print(f"whole sequence  {whole:6.2f} s   ({stepped / whole:.2f} times as fast)")
+    if options.compile:
+        model.decoder.compiled = True
+        compiled = seconds(model, model, batch, options)
+        print(f"and compiled    {compiled:6.2f} s   ({stepped / compiled:.2f} times as fast)")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from many import PLAIN, STEADY
+from many import PLAIN, STEADY, unequal
 from many import examples as random_examples
 from tiny import QUICK, TINY
 
@@ -62,6 +63,24 @@ def test_a_few_steps_lower_every_loss(examples):
     assert not any(step.skipped for step in steps)
     assert learner.step == 20
     assert all(np.isfinite(step.grad_norm) and step.grad_norm > 0 for step in steps)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for a processor with g++, which is not here")
+def test_a_compiled_loop_learns_what_the_plain_one_learns():
+    learned = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        learner = Learner(Tacotron2(PLAIN), replace(STEADY, compile=compiled), device="cpu")
+        learned += [run(learner, unequal(), 3)]
+    for plain, other in zip(*learned, strict=True):
+        assert other.loss == pytest.approx(plain.loss, rel=1e-5)
+        assert other.grad_norm == pytest.approx(plain.grad_norm, rel=1e-4)
+
+
+def test_a_machine_that_cannot_compile_says_so(monkeypatch):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(TrainingError, match="cannot compile here.*no-such-compiler.*Train without compile"):
+        run(a_learner(random_examples(), replace(STEADY, compile=True)), random_examples(), 1)
 
 
 def test_validation_changes_nothing_and_knows_no_clips_as_nothing(examples):

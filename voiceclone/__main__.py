@@ -119,6 +119,8 @@ def _train_options(added: argparse.ArgumentParser) -> None:
                        help="how the learning rate falls")  # fmt: skip
     added.add_argument("--speaker", action="store_true",
                        help="give the full preset a speaker embedding, for bases of many speakers")  # fmt: skip
+    added.add_argument("--compile", action="store_true",
+                       help="merge a GPU's many small kernels into few; the first steps take longer")  # fmt: skip
     added.add_argument("--processes", type=int, default=1, help="processes to train with, one a GPU")
     added.add_argument(
         "--start", help=f"a base's folder, {SOURCES}, or scratch (default: data/base)"

@@ -40,6 +40,7 @@ class TrainConfig:
     speaker: bool = False  # give the full preset a speaker embedding too, for bases of many speakers
     schedule: str | Exponential = "cosine"  # of the learning rate: cosine, fakeyou, or FakeYou's with other values
     batch_size: int | None = None  # clips a step, over all processes; None fits the number of clips
+    compile: bool = False  # merge the decoder's many small kernels on a GPU, see `LearnConfig`
     tensorboard: bool = True  # write TensorBoard's logs too, where it is installed
     learn: LearnConfig | None = None  # None = `learn_config`
 
@@ -81,7 +82,8 @@ class TrainConfig:
             return self.learn
         chosen = learn_config(self.preset, count, based=based, device=device)
         schedule = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
-        return replace(chosen, schedule=schedule, batch_size=self.batch_size or chosen.batch_size)
+        batch_size = self.batch_size or chosen.batch_size
+        return replace(chosen, schedule=schedule, batch_size=batch_size, compile=self.compile)
 
     @property
     def previews_due(self) -> int:

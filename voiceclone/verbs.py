@@ -41,7 +41,8 @@ def train(options: argparse.Namespace) -> None:
 
     config = TrainConfig(preset=options.preset, minutes=options.minutes, steps=options.steps, epochs=options.epochs,
                          run=options.run, resume=options.resume, start=options.start, schedule=options.schedule,
-                         batch_size=options.batch_size, speaker=options.speaker, seed=options.seed)  # fmt: skip
+                         batch_size=options.batch_size, speaker=options.speaker, compile=options.compile,
+                         seed=options.seed)  # fmt: skip
     voice = _voice(options)
     if launched():
         _train_together(voice, config)

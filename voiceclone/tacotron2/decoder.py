@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from .attention import Attention
 from .config import Tacotron2Config
-from .layers import linear
+from .layers import linear, lstm_precision
 
 
 class Prenet(nn.Module):
@@ -192,6 +193,7 @@ class Decoder(nn.Module):
         # Pitch is said but not read again: what is not fed back cannot drift away from the text.
         self.pitch_layer = linear(config.decoder_rnn_dim + width, 2 * r) if config.envelope_order else None
         self.packed: HalfWeights | None = None
+        self.compiled = False  # let torch's compiler merge what the loop of `forward` does in a step into few kernels
 
     @torch.no_grad()
     def pack(self) -> bool:
@@ -291,10 +293,11 @@ class Decoder(nn.Module):
         recurrent = recurrent.detach().to(driven.dtype).t()
         spoken, weights = [], []
         mixed = driven.dtype != wide
+        attend = _compiled_attend() if self.compiled else Decoder._attend
         with torch.autocast(encoded.device.type, enabled=False) if mixed else nullcontext():
             for step, kept in zip(driven, self._dropout(driven), strict=True):
                 gates = torch.addmm(step, state.spoken.to(step.dtype), recurrent)
-                state = self._attend(state, gates, memory, outside, kept)
+                state = attend(self, state, gates, memory, outside, kept)
                 spoken.append(state.spoken)
                 read.append(state.spoken.detach())
                 weights.append(state.weights)
@@ -316,10 +319,11 @@ class Decoder(nn.Module):
     def _decoder_rnn_over_all(self, spoken: torch.Tensor) -> torch.Tensor:
         """The decoder LSTM over (steps, batch, in) in one call; the same weights as its cell's."""
         rnn = self.decoder_rnn
-        zeros = spoken.new_zeros(1, spoken.shape[1], rnn.hidden_size)
         weights = [rnn.weight_ih, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh]
-        with warnings.catch_warnings():  # cuDNN has to copy a cell's weights side by side, which is soon done
+        with lstm_precision(spoken) as spoken, warnings.catch_warnings():
+            # cuDNN has to copy a cell's weights side by side, which is soon done.
             warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+            zeros = spoken.new_zeros(1, spoken.shape[1], rnn.hidden_size)
             return torch.lstm(spoken, (zeros, zeros), weights, True, 1, 0.0, self.training, False, False)[0]
 
     def step(
@@ -364,3 +368,9 @@ class Decoder(nn.Module):
         steps, batch, size = groups.shape
         frames = groups.transpose(0, 1).reshape(batch, steps * self.n_frames_per_step, size // self.n_frames_per_step)
         return frames.transpose(1, 2)
+
+
+@cache
+def _compiled_attend() -> Callable[..., AttentionState]:
+    """`Decoder._attend`, which torch compiles when it is first called."""
+    return torch.compile(Decoder._attend)

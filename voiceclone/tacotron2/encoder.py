@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .config import Tacotron2Config
-from .layers import mask_from_lengths, normed_convolution
+from .layers import lstm_precision, mask_from_lengths, normed_convolution
 
 
 class Encoder(nn.Module):
@@ -46,8 +46,7 @@ class Encoder(nn.Module):
             x = x if inside is None else x * inside
             x = F.dropout(F.relu(convolution(x)), self.dropout, self.training)
         x = x.transpose(1, 2)  # (batch, channels, symbols) -> (batch, symbols, channels)
-        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        encoded, _ = nn.utils.rnn.pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=embedded.shape[1]
-        )
-        return encoded
+        with lstm_precision(x) as x:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            encoded, _ = self.lstm(packed)
+        return nn.utils.rnn.pad_packed_sequence(encoded, batch_first=True, total_length=embedded.shape[1])[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -29,3 +32,17 @@ def mask_from_lengths(lengths: torch.Tensor, size: int | None = None) -> torch.T
     """(batch,) lengths to a (batch, size) mask that is True inside; `size` is the longest unless given."""
     size = int(lengths.max()) if size is None else size
     return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+
+
+@contextmanager
+def lstm_precision(x: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Give `x` in the type in which the LSTMs in the block shall compute.
+
+    cuDNN before 9.13 has no LSTM in bfloat16, and torch's own would start thousands of kernels in its place. In
+    float32 with TF32 cuDNN's is hardly slower.
+    """
+    if x.is_cuda and x.dtype == torch.bfloat16:
+        with torch.autocast("cuda", enabled=False):
+            yield x.float()
+    else:
+        yield x

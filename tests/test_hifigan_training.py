@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 import zipfile
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from voiceclone.vocoders.aligned import SILENCE, AlignedClip, aligned_clips, cut
 from voiceclone.vocoders.comparison import compare_vocoders
 from voiceclone.vocoders.fitting import Budget, choose_pieces
 from voiceclone.vocoders.hifigan_discriminators import Discriminators
-from voiceclone.vocoders.hifigan_training import TuneConfig, Tuner, tune
+from voiceclone.vocoders.hifigan_training import TuneConfig, tune
+from voiceclone.vocoders.hifigan_tuner import Tuner
 from voiceclone.vocoders.tuned import generator_of, tuned_vocoder
 from voiceclone.weights import read_weights
 
@@ -157,20 +159,38 @@ def lesson(clip: AlignedClip, config: TuneConfig, step: int) -> tuple[torch.Tens
     return cut([clip], places, config.piece, hop_length=HOP, frame_delay=HOP // 2)
 
 
-def test_the_judges_are_heard_when_they_have_learned():
-    config = TuneConfig(alone_steps=100, alone_share=0.2)
-    heard = [config.voice_of_judges(step, 0.0) for step in (0, 100, 150, 200, 900)]
-    assert heard == [0, 0, 0.5, 1, 1]
-    assert [round(config.voice_of_judges(0, spent), 6) for spent in (0.1, 0.2, 0.3, 0.4, 1.0)] == [0, 0, 0.5, 1, 1]
+def heard(learner: Tuner, counts: dict[int, float]) -> list[float]:
+    """What the judges weigh after so many steps, each of which takes such a share of the budget."""
+    weights = []
+    for count, passed in counts.items():
+        for _ in range(count):
+            learner.school(passed)
+        weights.append(round(learner.judges, 6))
+    return weights
+
+
+def test_the_judges_are_heard_when_they_have_learned(weights):
+    config = TuneConfig(alone_steps=100, alone_share=0.2, **SMALL)
+    assert heard(tuner(weights, config), {99: 0.0, 1: 0.0, 50: 0.0, 49: 0.0, 700: 0.0}) == [0, 0, 0.5, 0.99, 1]
+    assert heard(tuner(weights, config), {9: 0.02, 1: 0.02, 5: 0.02, 10: 0.02}) == [0, 0, 0.5, 1]
+    learner = tuner(weights, config)
+    assert heard(learner, {15: 0.02}) == [0.5]
+    other = tuner(weights, config)
+    other.load_state(learner.state())
+    assert heard(other, {10: 0.001}) == [0.6]  # where the budget was lengthened, and each step takes less of it
 
 
 def test_a_tiny_generator_learns_a_clip(weights):
     config = TuneConfig(steps=40, learning_rate=2e-3, alone_steps=10, alone_share=1.0, **SMALL)
     clip, learner = clip_of(buzz()), tuner(weights, config)
-    before = mel_error(vocoder_of(learner), [clip])
-    learned = [learner.learn(*lesson(clip, config, step), step / config.steps) for step in range(config.steps)]
+    before, given = mel_error(vocoder_of(learner), [clip]), deepcopy(weights)
+    learned = []
+    for step in range(config.steps):
+        learned.append(learner.learn(*lesson(clip, config, step)))
+        learner.school(1 / config.steps)
     after = mel_error(vocoder_of(learner), [clip])
     assert after < 0.8 * before
+    assert all(torch.equal(weights[name], given[name]) for name in weights)  # which others may begin with, too
     assert [one.judges > 0 for one in learned[:12]] == [False] * 10 + [False, True]
     alone = [one.discriminator_loss for one in learned[:10]]
     assert alone[-1] < alone[0]  # and the judges learn to tell
@@ -186,11 +206,12 @@ def test_one_step_descends_the_papers_losses(weights, mel_weight):
     """With the judges at full weight, against the gradient of the sum in the paper."""
     config = TuneConfig(steps=9, alone_steps=1, mel_weight=mel_weight, **SMALL)
     clip, learner = clip_of(buzz()), tuner(weights, config)
-    learner.learn(*lesson(clip, config, 0), 1.0)
+    learner.learn(*lesson(clip, config, 0))
+    learner.school(1.0)
     mels, waves = lesson(clip, config, 1)
     twin, judges = tuner(weights, config), Discriminators(8)
     twin.generator.load_state_dict(learner.generator.state_dict())
-    learned = learner.learn(mels, waves, 1.0)
+    learned = learner.learn(mels, waves)
     judges.load_state_dict(learner.discriminators.state_dict())  # as they were after their own step
     made = twin.generator(mels)
     whole = replace(AudioConfig(), f_max=11025.0)
@@ -222,7 +243,7 @@ def test_the_rates_fall_by_a_thousandth_a_pass(weights):
     rates = []
     for step in range(5):
         rates.append(learner.rate)
-        learner.learn(*lesson(clip_of(buzz(0.2)), learner.config, step), 0.0)
+        learner.learn(*lesson(clip_of(buzz(0.2)), learner.config, step))
     assert rates == pytest.approx([1e-4, 1e-4, 5e-5, 5e-5, 2.5e-5])  # two clips a step, four in all
     assert learner.of_judges.param_groups[0]["lr"] / learner.of_generator.param_groups[0]["lr"] == pytest.approx(2)
 
@@ -230,22 +251,73 @@ def test_the_rates_fall_by_a_thousandth_a_pass(weights):
 def test_learning_that_diverges_stops(weights):
     learner = tuner(weights, TuneConfig(steps=1, **SMALL))
     with pytest.raises(TrainingError, match="loss of step 0 is nan"):
-        learner.learn(torch.full((2, 80, 6), torch.nan), torch.zeros(2, 6 * HOP), 0.0)
+        learner.learn(torch.full((2, 80, 6), torch.nan), torch.zeros(2, 6 * HOP))
 
 
 def test_a_loss_that_is_no_number_leaves_the_generator_as_it_is(weights):
     config = TuneConfig(steps=1, mel_weight=float("inf"), **SMALL)
     learner = tuner(weights, config)
     with pytest.raises(TrainingError, match="loss of step 0 is inf"):
-        learner.learn(*lesson(clip_of(buzz(0.2)), config, 0), 0.0)
+        learner.learn(*lesson(clip_of(buzz(0.2)), config, 0))
     kept = hifigan.authors_weights(learner.generator)
     assert all(torch.equal(kept[name], weights[name]) for name in weights)
+
+
+class Memory:
+    """One that holds so many rows of a batch in a module, and no more."""
+
+    def __init__(self, module: torch.nn.Module, rows: int) -> None:
+        self.rows, self.tried = rows, []
+        module.register_forward_pre_hook(self)
+
+    def __call__(self, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self.tried.append(len(inputs[0]))
+        if len(inputs[0]) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_where_memory_does_not_suffice_fewer_pieces_are_learned_from(weights):
+    config = TuneConfig(steps=9, **SMALL | {"batch_size": 8})
+    clip, learner = clip_of(buzz()), tuner(weights, config, clips=4)
+    memory = Memory(learner.generator, 2)
+    with pytest.warns(UserWarning) as warned:
+        learner.learn(*lesson(clip, config, 0))
+    assert [str(one.message).partition(" from ")[2][:8] for one in warned] == ["4 pieces", "2 pieces"]
+    assert (memory.tried, learner.batch_size, learner.step, learner.epoch) == ([8, 4, 2], 2, 1, 0.5)
+    twin = tuner(weights, replace(config, batch_size=2), clips=4)
+    twin.learn(*(part[:2] for part in lesson(clip, config, 0)))
+    for one, other in zip(learner.generator.parameters(), twin.generator.parameters(), strict=True):
+        assert torch.equal(one, other)  # nothing of the first tries is left
+
+
+def test_memory_that_ends_while_the_judges_speak_leaves_them_learning(weights):
+    config = TuneConfig(steps=9, **SMALL | {"batch_size": 4})
+    clip, learner = clip_of(buzz()), tuner(weights, config)
+    learner.school(2.0 / config.alone_share)
+    judge = learner.discriminators.msd.discriminators[2]
+    speaks = Memory(judge, 100)
+    judge.register_forward_hook(lambda *_: setattr(speaks, "rows", 4))  # natural and made: enough to learn, once
+    with pytest.warns(UserWarning, match="from 2 pieces"):
+        learned = learner.learn(*lesson(clip, config, 0))
+    assert speaks.tried == [8, 8, 4, 4] and learned.adversarial_loss > 0
+    before = judge.conv_post.bias.clone()
+    learner.learn(*lesson(clip, config, 1))
+    assert not torch.equal(judge.conv_post.bias, before)
+
+
+def test_a_memory_too_small_for_a_piece_ends_the_tuning(weights):
+    config = TuneConfig(steps=9, **SMALL)
+    learner = tuner(weights, config)
+    Memory(learner.generator, 0)
+    alone = pytest.raises(TrainingError, match="single piece of 6 frames. Free it")
+    with pytest.warns(UserWarning, match="from 1 piece "), alone:
+        learner.learn(*lesson(clip_of(buzz()), config, 0))
 
 
 def test_another_device_goes_on_with_its_own_kernels(weights):
     config = TuneConfig(steps=9, **SMALL)
     learner, other = tuner(weights, config), tuner(weights, config)
-    learner.learn(*lesson(clip_of(buzz(0.2)), config, 0), 0.0)
+    learner.learn(*lesson(clip_of(buzz(0.2)), config, 0))
     state = learner.state()
     for name in ("of_generator", "of_judges"):
         state[name]["param_groups"][0]["fused"] = True  # as a GPU's checkpoint has it
@@ -344,14 +416,34 @@ def test_a_zip_gives_back_the_tuned_vocoder_and_the_voice_speaks_with_it(fresh, 
     assert list(tune(rebuilt, settings(start))) == []  # it knows that the budget was spent
 
 
-def test_tuning_goes_on_from_the_generator_of_a_zip(fresh, start, tmp_path):
-    list(tune(fresh, settings(start)))
-    before = read_weights(fresh.run_dir("main") / "vocoder" / "generator.pt")["generator"]
+def test_tuning_goes_on_from_what_a_zip_tells_of_what_was_learned(fresh, start, weights, tmp_path):
+    folder = fresh.run_dir("main") / "vocoder"
+    list(tune(fresh, settings(start, learning_rate=1e-3)))
+    learned = read_weights(folder / "checkpoints" / "step-000004.pt")["generator"]
+    speaks = read_weights(folder / "generator.pt")["generator"]
+    assert any((learned[name] - speaks[name]).abs().max() > 1e-3 for name in learned)
     rebuilt = import_zip(export(fresh), root=tmp_path / "elsewhere")
-    list(tune(rebuilt, settings(start, steps=5, learning_rate=1e-12)))
-    after = read_weights(rebuilt.run_dir("main") / "vocoder" / "generator.pt")["generator"]
-    for name in before:
-        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=1e-4)
+    folder = rebuilt.run_dir("main") / "vocoder"
+    (step,) = tune(rebuilt, settings(start, steps=5, learning_rate=1e-12, discriminator_rate=1e-12))
+    assert (step.step, step.learned.judges) == (5, 0)  # of the five the last; judges who know nothing say nothing
+    state = read_weights(folder / "checkpoints" / "step-000005.pt")
+    after = read_weights(folder / "generator.pt")["generator"]
+    for name in weights:
+        torch.testing.assert_close(state["generator"][name], learned[name], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(after[name], speaks[name], atol=1e-6, rtol=1e-5)
+        assert torch.equal(state["begun_with"][name], weights[name])
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5]
+
+
+def test_the_judges_are_heard_no_less_where_the_budget_is_lengthened(fresh, start, tmp_path):
+    how = dict(alone_steps=1000, alone_share=0.25)
+    judges = [step.learned.judges for step in tune(fresh, settings(start, **how))]
+    assert judges == [0, 0, 1, 1]
+    rebuilt = import_zip(export(fresh), root=tmp_path / "elsewhere")
+    assert [step.learned.judges for step in tune(fresh, settings(start, steps=12, **how))] == [1] * 8
+    anew = [step.learned.judges for step in tune(rebuilt, settings(start, steps=8, **how))]
+    assert anew == [0, 0, 0, 0.5]  # of the new budget two steps are a quarter
 
 
 def test_a_run_speaks_with_its_own_vocoder_where_it_has_one(fresh, start):

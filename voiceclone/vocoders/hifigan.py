@@ -208,10 +208,11 @@ def build_trainable(weights: Weights, path: str | Path) -> Generator:
 
     Adam's steps depend on how long the directions have grown, so they are not made anew of the products.
     """
-    generator = build_generator(weights, path)
+    own = {name: value.clone() for name, value in weights.items()}  # training changes them in place
+    generator = build_generator(own, path)
     for layer in [m for m in generator.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]:
         weight_norm(layer)
-    known = {_renamed(name): value for name, value in weights.items()}
+    known = {_renamed(name): value for name, value in own.items()}
     apart = {name: value.unsqueeze(2) for name, value in known.items() if ".parametrizations." in name}
     generator.load_state_dict(apart, strict=False)  # the rest is there
     return generator

@@ -16,27 +16,25 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
 
-from ..audio import AudioConfig, log_mel
+from ..audio import AudioConfig
 from ..device import choose_device
 from ..drive import Keeper
 from ..errors import CheckpointError, TrainingError, VoiceCloneError
 from ..files import atomic_write, file_hash, text_hash
 from ..log import Log
 from ..weights import write_weights
-from .aligned import AlignedClip, aligned_clips, cut, whole_range
-from .fitting import Budget, Checkpoints, check_finite, choose_pieces
-from .hifigan import Generator, authors_weights, build_generator, build_trainable, laid_out, read_generator
-from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
-from .tuned import FOLDER, GENERATOR, generator_of
+from .aligned import AlignedClip, aligned_clips, cut
+from .fitting import Budget, Checkpoints, choose_pieces
+from .hifigan import Weights, authors_weights, build_generator, build_trainable, read_generator
+from .hifigan_discriminators import Discriminators
+from .hifigan_tuner import Tuned, Tuner
+from .tuned import FOLDER, GENERATOR, generator_of, tuning_of
 
 if TYPE_CHECKING:
     from ..voice import Clip, Voice
@@ -90,22 +88,6 @@ class TuneConfig:
         """How long to train."""
         return Budget(DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes, self.steps)
 
-    def voice_of_judges(self, step: int, spent: float) -> float:
-        """Weight of what the discriminators say, 0 to 1, at a step when so much of the budget is spent."""
-        learned = max(step / self.alone_steps, spent / self.alone_share)
-        return min(max(learned - 1.0, 0.0), 1.0)
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What one step did; losses without their weights."""
-
-    mel_loss: float  # L1 of log-mels, nepers
-    adversarial_loss: float  # 0 while the discriminators learn alone
-    feature_loss: float
-    discriminator_loss: float  # 2 for each discriminator that finds nothing is 0.5 and 0.5
-    judges: float  # weight of what they say
-
 
 @dataclass(frozen=True)
 class TuneStep:
@@ -122,120 +104,6 @@ class TuneStep:
         """One line of ``log.jsonl``."""
         content = asdict(self)
         return content | content.pop("learned")
-
-
-class Tuner:
-    """A generator, its discriminators and their optimisers.
-
-    Parameters
-    ----------
-    generator : Generator
-        From `build_trainable`; changed in place.
-    discriminators : Discriminators
-        Changed in place.
-    config : TuneConfig
-    clips : int
-        How many there are, so that the rate falls once a pass.
-    device : str
-        Where to compute.
-    """
-
-    def __init__(
-        self,
-        generator: Generator,
-        discriminators: Discriminators,
-        config: TuneConfig,
-        *,
-        clips: int,
-        device: str = "cpu",
-    ) -> None:
-        self.config, self.clips, self.device = config, clips, device
-        self.batch_size = config.batch_size or (16 if device.startswith("cuda") else 2)
-        self.generator, self.discriminators = laid_out(generator, device), discriminators.to(device)
-        fused = device.startswith("cuda") or None  # one kernel for all weights; None is torch's own choice
-        self.of_generator = torch.optim.AdamW(generator.parameters(), config.learning_rate, config.betas, fused=fused)
-        self.of_judges = torch.optim.AdamW(
-            discriminators.parameters(), config.discriminator_rate, config.betas, fused=fused
-        )
-        self.audio = whole_range(AudioConfig(n_mels=generator.conv_pre.in_channels))
-        self.step = 0
-
-    @property
-    def epoch(self) -> float:
-        """Passes over the clips."""
-        return self.step * self.batch_size / self.clips
-
-    @property
-    def rate(self) -> float:
-        """Learning rate of the generator."""
-        return self.config.learning_rate * self.config.rate_decay ** int(self.epoch)
-
-    def learn(self, mels: torch.Tensor, waves: torch.Tensor, spent: float) -> Tuned:
-        """Take one step.
-
-        Parameters
-        ----------
-        mels : torch.Tensor, shape (batch, n_mels, frames)
-        waves : torch.Tensor, shape (batch, frames * hop_length)
-            What shall be made of them.
-        spent : float
-            Share of the budget.
-
-        Raises
-        ------
-        TrainingError
-            If a loss is no longer a finite number.
-        """
-        mels, natural = mels.to(self.device), waves.to(self.device)
-        self.of_generator.param_groups[0]["lr"] = self.rate
-        self.of_judges.param_groups[0]["lr"] = self.rate * self.config.discriminator_rate / self.config.learning_rate
-        made = self.generator(mels)
-        judged = discriminator_loss(*self.discriminators.compare(natural, made.detach()))
-        (judged_loss,) = _descend(self.of_judges, self.step, judged)
-        judges = self.config.voice_of_judges(self.step, spent)
-        mel = F.l1_loss(log_mel(made, self.audio), log_mel(natural, self.audio))
-        adversarial, feature = self._heard(natural, made) if judges else (mel.new_zeros(()), mel.new_zeros(()))
-        total = self.config.mel_weight * mel + judges * (adversarial + self.config.feature_weight * feature)
-        _, *losses = _descend(self.of_generator, self.step, total, mel, adversarial, feature)
-        self.step += 1
-        return Tuned(*losses, judged_loss, judges)
-
-    def _heard(self, natural: torch.Tensor, made: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the discriminators, as they now are, say to the generator."""
-        self.discriminators.requires_grad_(False)
-        real, fake = self.discriminators.compare(natural, made)
-        self.discriminators.requires_grad_(True)
-        return adversarial_loss(fake), feature_loss(real, fake)
-
-    def state(self) -> dict[str, Any]:
-        """Everything that is needed to go on; ``generator`` is as the authors write it."""
-        return {
-            "generator": authors_weights(self.generator),
-            "discriminators": self.discriminators.state_dict(),
-            "narrower": self.discriminators.narrower,
-            "of_generator": self.of_generator.state_dict(),
-            "of_judges": self.of_judges.state_dict(),
-            "step": self.step,
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave; the generator is the one that was built of its weights."""
-        self.discriminators.load_state_dict(state["discriminators"])
-        for optimiser, known in (self.of_generator, state["of_generator"]), (self.of_judges, state["of_judges"]):
-            for group, own in zip(known["param_groups"], optimiser.param_groups, strict=True):
-                group["fused"] = own["fused"]  # is this device's, whatever the last session had
-            optimiser.load_state_dict(known)
-        self.step = state["step"]
-
-
-def _descend(optimiser: torch.optim.Optimizer, step: int, loss: torch.Tensor, *parts: torch.Tensor) -> list[float]:
-    """Lower a loss if it is finite; gives it and its parts as numbers, all at once: a GPU is waited for each time."""
-    numbers = torch.stack((loss, *parts)).tolist()
-    check_finite(numbers[0], step)
-    optimiser.zero_grad()
-    loss.backward()
-    optimiser.step()
-    return numbers
 
 
 # A voice ----------------------------------------------------------------------------------------------------------
@@ -280,10 +148,10 @@ def tune(
     acoustic = find_checkpoint(voice, config.run, config.checkpoint)
     if not voice.usable():
         raise TrainingError(f"{voice.name} has no clip to learn from: none is accepted and cleaned (notebooks 01-03).")
-    begins = _named(config.start)
-    data = text_hash(voice.content_hash(), file_hash(acoustic), begins)
+    begins, drawn_by = _named(config.start), file_hash(acoustic)
+    lesson = _Lesson(text_hash(voice.content_hash(), drawn_by, begins), begins, acoustic.name, drawn_by)
     run = acoustic.parent.parent
-    if config.resume and _finished(generator_of(run).parent, data, config):
+    if config.resume and _finished(generator_of(run), lesson, config):
         keeper = Keeper(run / FOLDER)
         if keeper.work.is_dir():  # what the last session on this machine could not bring there
             keeper.fetch()
@@ -292,7 +160,17 @@ def tune(
     device = choose_device(config.device)
     clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
     training, _ = divide(clips, run)
-    yield from _Tuning(run / FOLDER, data, begins, training or clips, config, device).steps()
+    yield from _Tuning(run / FOLDER, lesson, training or clips, config, device).steps()
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """By what a later session knows whether all is as it was; ``config.json`` holds it."""
+
+    data: str  # hash of the clips, of the Tacotron 2 that draws them, and of the generator to begin with
+    begins: str  # hash of the generator to begin with, "" of the universal one
+    checkpoint: str  # name of the Tacotron 2's file
+    drawn_by: str  # its hash
 
 
 def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], list[AlignedClip]]:
@@ -303,14 +181,12 @@ def divide(clips: Sequence[AlignedClip], run: Path) -> tuple[list[AlignedClip], 
     return [c for c in clips if c.id in split.training], [c for c in clips if c.id in split.validation]
 
 
-def _finished(folder: Path, data: str, config: TuneConfig) -> bool:
+def _finished(generator: Path, lesson: _Lesson, config: TuneConfig) -> bool:
     """Whether the budget was spent on this data, for this share of it; asks no model to be loaded."""
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        same = (content["data"], content["config"]["share"]) == (data, config.share) and (folder / GENERATOR).is_file()
-        return same and config.budget.spent(content["spent"]["steps"], content["spent"]["seconds"]) >= 1
-    except (OSError, ValueError, KeyError):
+    known = tuning_of(generator)
+    if known.get("data") != lesson.data or not generator.is_file():
         return False
+    return known["config"]["share"] == config.share and config.budget.spent(**known["spent"]) >= 1
 
 
 def _here(start: str | None) -> str | Path | None:
@@ -342,40 +218,59 @@ class _Tuning:
     """One session: what is prepared once, and what changes from step to step."""
 
     def __init__(
-        self, folder: Path, data: str, begins: str, clips: Sequence[AlignedClip], config: TuneConfig, device: str
+        self, folder: Path, lesson: _Lesson, clips: Sequence[AlignedClip], config: TuneConfig, device: str
     ) -> None:
-        self.data, self.begins, self.clips, self.config = data, begins, clips, config
+        self.lesson, self.clips, self.config = lesson, clips, config
         self.keeper = Keeper(folder)
         self.folder = self.keeper.work
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.keeper)
         self.log = Log(self.folder / "log.jsonl")
         if config.resume:
             self.keeper.fetch()
-        known = self.checkpoints.newest() if config.resume else None
-        if known and known.get("begins") != begins:  # what was learned belongs to another generator
-            known = None
+        known = self._known() if config.resume else {}
         torch.manual_seed(config.seed)
         narrower = config.narrower or (1 if device.startswith("cuda") else 4)
-        discriminators = Discriminators(known["narrower"] if known else narrower)
-        weights = known["generator"] if known else read_generator(self._start())
-        generator = build_trainable(weights, config.start or "the generator")
-        self.begun_with = known["begun_with"] if known else deepcopy(authors_weights(generator))
+        discriminators = Discriminators(known.get("narrower", narrower))
+        self.begun_with = known["begun_with"] if known else self._start()
+        generator = build_trainable(known.get("generator", self.begun_with), config.start or "the generator")
         self.tuner = Tuner(generator, discriminators, config, clips=len(clips), device=device)
         self.first_step, self.seconds_before = 0, 0.0
         if known:
             self.tuner.load_state(known)
-            same = known["data"] == data  # else the voice has changed: what is known is kept, the budget begins anew
+            # Where the voice has changed, what is known is kept and the budget begins anew.
+            same = known["data"] == lesson.data
             self.first_step = known["first_step"] if same else self.tuner.step
             self.seconds_before = known["seconds"] if same else 0.0
         self.log.cut(self.tuner.step)
         self.began = time.monotonic()
 
-    def _start(self) -> str | Path | None:
-        """The generator's file to begin with: its own where the checkpoints were lost, as they are in a zip."""
-        own, begun = self.folder / GENERATOR, None
-        with suppress(OSError, ValueError, KeyError):
-            begun = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["begins"]
-        return own if self.config.resume and own.is_file() and begun == self.begins else _here(self.config.start)
+    def _known(self) -> dict[str, Any]:
+        """What an earlier session has learned from the same start; empty if there was none."""
+        newest = self.checkpoints.newest() or self._worked_out()
+        return newest if newest.get("begins") == self.lesson.begins else {}
+
+    def _worked_out(self) -> dict[str, Any]:
+        """What a zip, which has no checkpoint, tells of it; its discriminators are lost.
+
+        What speaks has gone a share of the way from the start to what was learned: the whole way leads there.
+        """
+        own = self.folder / GENERATOR
+        known = tuning_of(own)
+        if not own.is_file() or known.get("begins") != self.lesson.begins:
+            return {}
+        begun_with, speaks = self._start(), read_generator(own)
+        spent = known["spent"]
+        return {"step": spent["steps"]} | known | {
+            "generator": _lerp(begun_with, speaks, 1 / known["config"]["share"]),
+            "begun_with": begun_with,
+            "first_step": known.get("step", spent["steps"]) - spent["steps"],
+            "seconds": spent["seconds"],
+        }
+
+    def _start(self) -> Weights:
+        """The generator to begin with."""
+        generator = build_trainable(read_generator(_here(self.config.start)), self.config.start or "the generator")
+        return authors_weights(generator)
 
     @property
     def seconds(self) -> float:
@@ -392,8 +287,9 @@ class _Tuning:
             while spent < 1:
                 places = choose_pieces(lengths, config.piece, tuner.batch_size, seed=config.seed, step=tuner.step)
                 pieces = cut(self.clips, places, config.piece, hop_length=hop, frame_delay=hop // 2)
-                rate, learned = tuner.rate, tuner.learn(*pieces, spent)
-                spent, path = self._spent(), None
+                rate, learned = tuner.rate, tuner.learn(*pieces)
+                before, spent, path = spent, self._spent(), None
+                tuner.school(spent - before)
                 if spent >= 1 or self.seconds - saved_at >= 60 * config.save_minutes:
                     path, saved, saved_at = self._save(), tuner.step, self.seconds
                 name = path.name if path else None
@@ -418,17 +314,20 @@ class _Tuning:
 
     def _save(self) -> Path:
         """Write the generator, all that is needed to go on, and what was spent."""
-        state = self.tuner.state() | {"data": self.data, "first_step": self.first_step, "seconds": self.seconds}
-        path = self.checkpoints.save(self.tuner.step, state | {"begins": self.begins, "begun_with": self.begun_with})
-        speaks = {
-            name: torch.lerp(self.begun_with[name], learned, self.config.share)
-            for name, learned in state["generator"].items()
-        }
+        tuner, seconds, lesson = self.tuner, self.seconds, asdict(self.lesson)
+        state = tuner.state() | lesson | {"begun_with": self.begun_with}
+        path = self.checkpoints.save(tuner.step, state | {"first_step": self.first_step, "seconds": seconds})
+        speaks = _lerp(self.begun_with, state["generator"], self.config.share)
         write_weights(self.folder / GENERATOR, {"generator": speaks})
-        spent = {"steps": self.tuner.step - self.first_step, "seconds": self.seconds}
-        content = {"data": self.data, "begins": self.begins, "clips": len(self.clips), "spent": spent}
+        spent = {"steps": tuner.step - self.first_step, "seconds": seconds}
+        content = lesson | {"clips": len(self.clips), "step": tuner.step, "pieces": tuner.pieces, "spent": spent}
         content["config"] = asdict(self.config)
         with atomic_write(self.folder / "config.json", "w") as file:
             json.dump(content, file, indent=1)
         self.keeper.keep(self.folder / GENERATOR, self.log.path, self.folder / "config.json")
         return path
+
+
+def _lerp(start: Weights, end: Weights, share: float) -> Weights:
+    """Weights so far on the way from some to others; a share above 1 leads beyond them."""
+    return {name: torch.lerp(start[name], weight, share) for name, weight in end.items()}

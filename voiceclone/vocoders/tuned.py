@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..drive import VOCODER as FOLDER
 from ..drive import working_folder
@@ -28,6 +30,13 @@ def generator_of(run: Path) -> Path:
     lasting = run / FOLDER / GENERATOR
     found = [path for path in (lasting, working_folder(run) / FOLDER / GENERATOR) if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime, default=lasting)
+
+
+def tuning_of(generator: Path) -> dict[str, Any]:
+    """How a generator was tuned, which ``config.json`` beside it tells; empty where nothing does."""
+    with suppress(OSError, ValueError):
+        return json.loads(generator.with_name("config.json").read_text(encoding="utf-8"))
+    return {}
 
 
 def tuned_vocoder(voice: Voice, run: str | None = None) -> str | None:

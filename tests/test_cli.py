@@ -136,6 +136,35 @@ def test_say_writes_the_file_and_reports_problems(monkeypatch, voice, tmp_path, 
     assert "1.0 s of speech" in caught.out and "it never stopped" in caught.err
 
 
+def trained_with(monkeypatch, voice, *options):
+    """The config that the command line trains with."""
+    launch, given = pytest.importorskip("voiceclone.launch"), []
+    monkeypatch.setattr(launch, "train_by", lambda voice, config, **how: given.append(config) or ())
+    assert main(["train", str(voice.path), *options]) == 0
+    return given[0]
+
+
+def test_all_of_fakeyous_knobs_can_be_turned(monkeypatch, voice):
+    from voiceclone.schedule import Exponential
+    from voiceclone.train import TrainConfig
+
+    assert trained_with(monkeypatch, voice) == TrainConfig()
+    assert trained_with(monkeypatch, voice, "--schedule", "fakeyou") == TrainConfig(schedule="fakeyou")
+    knobs = "--schedule fakeyou --A 5e-4 --B 9000 --C 1e-6 --decay-start 100 --min-learning-rate 2e-5 --no-stretch"
+    others = "--attention-dropout 0.2 --decoder-dropout 0.3 --batch-size 5 --epochs 9 --previews 3"
+    assert trained_with(monkeypatch, voice, *knobs.split(), *others.split()) == TrainConfig(
+        schedule=Exponential(5e-4, 9000.0, 1e-6, 100, 2e-5, stretch=False),
+        attention_dropout=0.2, decoder_dropout=0.3, batch_size=5, epochs=9, previews=3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("knob", ["--A", "--B", "--C", "--decay-start", "--min-learning-rate"])
+def test_the_knobs_of_fakeyous_schedule_are_refused_with_another(knob, voice, capsys):
+    assert main(["train", str(voice.path), knob, "1"]) == 1
+    said = capsys.readouterr().err
+    assert f"cosine has no {knob}:" in said and "--schedule fakeyou" in said and said.count("\n") == 1
+
+
 def test_training_goes_on_unless_told_otherwise():
     parse = build_parser().parse_args
     assert parse(["train", "v"]).resume and not parse(["train", "v", "--no-resume"]).resume

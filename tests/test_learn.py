@@ -332,7 +332,9 @@ def test_fakeyous_schedule_falls_whole_however_few_the_steps_are():
     np.testing.assert_allclose(rates, [fakeyou(share * FAKEYOU.length) for share in np.linspace(0, 1, 101)])
 
 
-@pytest.mark.parametrize("wrong", [{"A": 0.0}, {"B": 0.0}, {"C": -1.0}, {"min": 1.0}, {"decay_start": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"A": 0.0}, {"B": 0.0}, {"C": -1.0}, {"min_learning_rate": 1.0}, {"decay_start": -1}]
+)
 def test_schedules_that_cannot_be_are_refused(wrong):
     with pytest.raises(VoiceCloneError, match="no schedule"):
         Exponential(**wrong)

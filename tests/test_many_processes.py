@@ -86,8 +86,9 @@ def test_more_processes_or_parts_than_clips_are_refused(processes, parts):
 
 def test_settings_come_to_the_processes_as_they_were():
     plain = TrainConfig(minutes=3.0, schedule="fakeyou", speaker=True)
-    own = TrainConfig(schedule=Exponential(A=5e-4), learn=replace(many.STEADY, schedule=Exponential(decay_start=7)))
-    for config in (plain, own):
+    own = TrainConfig(schedule=Exponential(A=5e-4), attention_dropout=0.2, decoder_dropout=0.0)
+    learning = TrainConfig(learn=replace(many.STEADY, schedule=Exponential(decay_start=7)))
+    for config in (plain, own, learning):
         assert config_from(json.loads(json.dumps(asdict(config)))) == config
 
 

@@ -106,11 +106,47 @@ def test_fakeyous_schedule_and_batch_can_be_chosen(voice):
         for step in train(voice, config(previews=1, learn=None, schedule="fakeyou", batch_size=1))
     ]
     assert rates == [FAKEYOU.at(0, share) for share in (0.0, 0.25, 0.5, 0.75)]
-    own = Exponential(A=1e-3, min=1e-4)
-    chosen = TrainConfig(schedule=own, batch_size=6).learn_config(25, based=True, device="cpu")
-    assert (chosen.schedule, chosen.batch_size) == (own, 6)
+    own = Exponential(A=1e-3, min_learning_rate=1e-4)
+    chosen = TrainConfig(schedule=own, batch_size=7).learn_config(25, based=True, device="cpu")
+    assert (chosen.schedule, chosen.batch_size) == (own, 7)
     with pytest.raises(VoiceCloneError, match="'linear'.*fakeyou"):
         TrainConfig(schedule="linear")
+    for beside in ({"schedule": "fakeyou"}, {"batch_size": 6}, {"compile": True}):
+        with pytest.raises(VoiceCloneError, match="LearnConfig"):
+            config(**beside)
+
+
+@pytest.mark.parametrize("schedule", ["fakeyou", Exponential(A=5e-4)])
+def test_fakeyous_schedule_brings_its_batches_and_epochs_where_none_are_given(schedule):
+    chosen = TrainConfig(schedule=schedule).for_clips(25)
+    assert (chosen.minutes, chosen.steps, chosen.epochs) == (None, None, 250)
+    batches = [chosen.learn_config(count, based=True, device="cpu").batch_size for count in (25, 6, 4, 1)]
+    assert batches == [6, 6, 4, 1]
+    for given in ({"minutes": 5.0}, {"steps": 40}, {"epochs": 9}):
+        limited = TrainConfig(schedule=schedule, **given).for_clips(25)
+        assert limited.epochs == given.get("epochs")
+        assert limited.learn_config(25, based=True, device="cpu").batch_size == 6
+    assert TrainConfig().for_clips(25).epochs is None
+
+
+def test_dropouts_are_those_asked_for_whatever_a_run_began_or_goes_on_with(voice, tmp_path):
+    def trained(run="main", **changes):
+        list(train(voice, config(run=run, previews=1, **changes)))
+        known = newest_checkpoint(voice.run_dir(run) / "checkpoints")[1].model
+        assert (known.decoder.attention_dropout, known.decoder.decoder_dropout) == (
+            known.config.attention_dropout, known.config.decoder_dropout
+        )  # fmt: skip
+        return known.config
+
+    assert trained(steps=1, attention_dropout=0.3) == replace(PLAIN, attention_dropout=0.3)
+    assert trained(steps=2, decoder_dropout=0.2) == replace(PLAIN, decoder_dropout=0.2)
+    written = json.loads((voice.run_dir("main") / "config.json").read_text())
+    assert (written["model"]["attention_dropout"], written["model"]["decoder_dropout"]) == (0.0, 0.2)
+    start = str(voice.run_dir("main") / "checkpoints" / "best.pt")
+    assert trained(run="more", start=start, steps=1, attention_dropout=0.4) == replace(PLAIN, attention_dropout=0.4)
+    for wrong in ({"attention_dropout": 1.0}, {"decoder_dropout": -0.1}):
+        with pytest.raises(VoiceCloneError, match=next(iter(wrong))):
+            config(**wrong)
 
 
 @pytest.fixture

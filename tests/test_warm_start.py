@@ -366,6 +366,13 @@ def test_sizes_that_cannot_be_are_named_with_the_file(model, tmp_path):
         warm_start(path)
 
 
+def test_a_dropout_is_no_size(model, tmp_path):
+    asked = replace(TINY, attention_dropout=0.3, encoder_dropout=0.0, postnet_final_dropout=False)
+    started = warm_start(nvidia_file(model, tmp_path / "x"), asked)
+    assert same(started.model, model) and started.model.config == asked
+    assert (started.model.decoder.attention_dropout, started.model.encoder.dropout) == (0.3, 0.0)
+
+
 def test_other_sizes_are_named_with_both_numbers(model, tmp_path):
     path = nvidia_file(model, tmp_path / "x")
     with pytest.raises(CheckpointError, match="preset 'full': symbols_embedding_dim is 16, expected 512.* more"):

@@ -11,6 +11,7 @@ from typing import Any
 
 from . import verbs
 from .errors import VoiceCloneError
+from .schedule import FAKEYOU, FAKEYOU_BATCH, FAKEYOU_EPOCHS
 
 SOURCES = "a checkpoint's file, URL#sha256=..., hf://owner/name/file, or a known name such as nvidia-ljspeech"
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C ended: 128 + SIGINT
@@ -115,8 +116,12 @@ def _train_options(added: argparse.ArgumentParser) -> None:
                        help="stop after so many in all (default: 300 for small with 25 clips)")  # fmt: skip
     added.add_argument("--epochs", type=int, help="stop when each clip was learned from so often (default: no limit)")
     added.add_argument("--batch-size", type=int, help="clips a step, over all processes (default: fits the clips)")
-    added.add_argument("--schedule", choices=("cosine", "fakeyou"), default="cosine",
-                       help="how the learning rate falls")  # fmt: skip
+    added.add_argument("--attention-dropout", type=float, metavar="SHARE",
+                       help="of the attention's LSTM in training (default: 0.1)")  # fmt: skip
+    added.add_argument("--decoder-dropout", type=float, metavar="SHARE",
+                       help="of the decoder's LSTM in training (default: 0.1)")  # fmt: skip
+    added.add_argument("--previews", type=int, default=6,
+                       help="how often the voice is listened to, and a checkpoint written")  # fmt: skip
     added.add_argument("--speaker", action="store_true",
                        help="give the full preset a speaker embedding, for bases of many speakers")  # fmt: skip
     added.add_argument("--compile", action="store_true",
@@ -129,6 +134,27 @@ def _train_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where the run stopped")  # fmt: skip
     added.add_argument("--seed", type=int, default=1234, help="of everything random")
+    added.add_argument("--schedule", choices=("cosine", "fakeyou"), default="cosine",
+                       help=f"how the learning rate falls; fakeyou brings its batches of {FAKEYOU_BATCH} clips, too, "
+                       f"and its {FAKEYOU_EPOCHS} epochs unless minutes, steps or epochs are given")  # fmt: skip
+    _fakeyou_options(added.add_argument_group(
+        "with --schedule fakeyou", "The learning rate is A until the iteration DECAY_START, then "
+        "A * exp(-(iteration - DECAY_START) / B) + C, but never below MIN_LEARNING_RATE."
+    ))  # fmt: skip
+
+
+def _fakeyou_options(added: argparse._ArgumentGroup) -> None:
+    """The fields of `Exponential`; what is not given stays None, so that it can be told from what is."""
+    added.add_argument("--A", type=float, help=f"the rate at first (default: {FAKEYOU.A:g})")
+    added.add_argument("--B", type=float,
+                       help=f"iterations in which what is above C falls to 1/e (default: {FAKEYOU.B:g})")  # fmt: skip
+    added.add_argument("--C", type=float, help=f"what it falls to (default: {FAKEYOU.C:g})")
+    added.add_argument("--decay-start", type=int,
+                       help=f"iteration from which it falls (default: {FAKEYOU.decay_start})")  # fmt: skip
+    added.add_argument("--min-learning-rate", type=float,
+                       help=f"the rate at last (default: {FAKEYOU.min_learning_rate:g})")  # fmt: skip
+    added.add_argument("--stretch", action=argparse.BooleanOptionalAction,
+                       help="fit it to the budget, or count iterations as they are (default: --stretch)")  # fmt: skip
 
 
 def _speech_options(added: argparse.ArgumentParser) -> None:

@@ -27,29 +27,30 @@ class Cosine:
 class Exponential:
     """FakeYou's schedule in its own names, whose values are the defaults.
 
-    ``A`` until the iteration `decay_start`, then ``A * exp(-(iteration - decay_start) / B) + C``, never below `min`.
-    Made for 42,200 iterations, it would not have begun to fall in the 1,000 that 25 clips get; so it is stretched or
-    squeezed to the budget and ends at its floor.
+    ``A`` until the iteration `decay_start`, then ``A * exp(-(iteration - decay_start) / B) + C``, never below
+    `min_learning_rate`. Made for 42,200 iterations, it would not have begun to fall in the 1,000 that 25 clips get; so
+    it is stretched or squeezed to the budget and ends at its floor.
     """
 
     A: float = 3e-4  # the rate at first
     B: float = 8000.0  # iterations in which what is above C falls to 1/e
     C: float = 0.0  # what it falls to
     decay_start: int = 15000  # iteration from which it falls
-    min: float = 1e-5  # floor
+    min_learning_rate: float = 1e-5  # floor
     stretch: bool = True  # to the budget; False counts iterations as they are
 
     def __post_init__(self) -> None:
-        if not 0 < self.min <= self.A or self.B <= 0 or self.C < 0 or self.decay_start < 0:
+        if not 0 < self.min_learning_rate <= self.A or self.B <= 0 or self.C < 0 or self.decay_start < 0:
             raise VoiceCloneError(
-                f"A={self.A}, B={self.B}, C={self.C}, decay_start={self.decay_start} and min={self.min} are no "
-                "schedule: expected 0 < min <= A, B > 0, C >= 0 and decay_start >= 0."
+                f"A={self.A}, B={self.B}, C={self.C}, decay_start={self.decay_start} and min_learning_rate="
+                f"{self.min_learning_rate} are no schedule: expected 0 < min_learning_rate <= A, B > 0, C >= 0 and "
+                "decay_start >= 0."
             )
 
     @property
     def length(self) -> float:
         """Iterations until the floor; with C above the floor, until nearly all has fallen that will."""
-        above = self.min - self.C
+        above = self.min_learning_rate - self.C
         return self.decay_start + self.B * (math.log(self.A / above) if above > 0 else 5.0)
 
     def at(self, step: int, progress: float) -> float:
@@ -57,8 +58,9 @@ class Exponential:
         iteration = min(progress, 1.0) * self.length if self.stretch else step
         if iteration < self.decay_start:
             return self.A
-        return max(self.A * math.exp(-(iteration - self.decay_start) / self.B) + self.C, self.min)
+        return max(self.A * math.exp(-(iteration - self.decay_start) / self.B) + self.C, self.min_learning_rate)
 
 
 FAKEYOU = Exponential()
+FAKEYOU_BATCH, FAKEYOU_EPOCHS = 6, 250  # clips a step and passes over all clips, in FakeYou's notebook
 SCHEDULES = {"cosine": None, "fakeyou": FAKEYOU}  # None = what `learn_config` chooses

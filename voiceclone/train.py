@@ -28,7 +28,7 @@ from .processes import is_main, wait_for_main
 from .runs import Run
 from .settle import settle, share_learned
 from .tacotron2 import Tacotron2, Tacotron2Config, warm_start
-from .tacotron2.checkpoint import Checkpoint, adopt
+from .tacotron2.checkpoint import Checkpoint, adopt, with_dropouts
 from .text import FRONT_END
 from .train_config import TrainConfig, random_start, share_spent
 from .voice import Clip, Voice
@@ -159,7 +159,7 @@ class _Training:
             self.run.check_nothing_is_lost(torn=True)
         if newest:
             # Clips that have changed are learned with what is known; the same clips go on as they began.
-            model, known = newest[1].model, newest[1].training
+            model, known = with_dropouts(newest[1].model, config.sizes), newest[1].training
             self.based = known.get("based", True) or known["data"] != self.data
             self._check_same_model(*newest)
             self.base = known.get("base")
@@ -173,7 +173,7 @@ class _Training:
         self.learner = Learner(model, learn, device=self.device)
         self.seconds_before, self.first_step, self.best = 0.0, 0, float("inf")
         if newest:
-            self.learner.load_state(known["learner"], newest[1].model)
+            self.learner.load_state(known["learner"], model)
             if known["data"] == self.data:
                 self.seconds_before, self.first_step = known["seconds"], known["first_step"]
                 self.best = known["best"] if self.run.has_best else self.best

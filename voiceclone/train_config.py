@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import VoiceCloneError
 from .learn import LearnConfig, learn_config
-from .schedule import SCHEDULES, Exponential
+from .schedule import FAKEYOU_BATCH, FAKEYOU_EPOCHS, SCHEDULES, Exponential
 from .tacotron2 import PRESETS, Tacotron2Config
 
 BASE = Path(__file__).parent.parent / "data" / "base"  # made by `python -m voiceclone pretrain`
@@ -38,11 +38,15 @@ class TrainConfig:
     seed: int = 1234
     device: str | None = None  # None chooses
     speaker: bool = False  # give the full preset a speaker embedding too, for bases of many speakers
-    schedule: str | Exponential = "cosine"  # of the learning rate: cosine, fakeyou, or FakeYou's with other values
+    # Of the learning rate: cosine, fakeyou, or FakeYou's with other values. FakeYou's brings its batches of 6 clips
+    # where no batch_size is given, and its 250 epochs where no minutes, steps or epochs are.
+    schedule: str | Exponential = "cosine"
     batch_size: int | None = None  # clips a step, over all processes; None fits the number of clips
+    attention_dropout: float | None = None  # of the attention's LSTM; None = the preset's, 0.1 as FakeYou's
+    decoder_dropout: float | None = None  # of the decoder's LSTM, likewise
     compile: bool = False  # merge the decoder's many small kernels on a GPU, see `LearnConfig`
     tensorboard: bool = True  # write TensorBoard's logs too, where it is installed
-    learn: LearnConfig | None = None  # None = `learn_config`
+    learn: LearnConfig | None = None  # all of how the weights are changed; None = `learn_config`
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
@@ -55,12 +59,32 @@ class TrainConfig:
             )
         if isinstance(self.schedule, str) and self.schedule not in SCHEDULES:
             raise VoiceCloneError(f"schedule={self.schedule!r} is not known; there are {', '.join(SCHEDULES)}.")
+        if self.learn is not None and (self.exponential or self.batch_size or self.compile):
+            raise VoiceCloneError(
+                f"learn= says all of how the weights are changed; schedule={self.schedule!r}, batch_size="
+                f"{self.batch_size} and compile={self.compile} beside it would say nothing. Give them in LearnConfig."
+            )
+        shares = (self.attention_dropout, self.decoder_dropout)
+        if any(share is not None and not 0 <= share < 1 for share in shares):
+            raise VoiceCloneError(
+                f"attention_dropout={self.attention_dropout} and decoder_dropout={self.decoder_dropout} must be in "
+                "[0, 1)."
+            )
 
     @property
     def sizes(self) -> Tacotron2Config:
-        """Of the model that is trained."""
-        sizes = PRESETS[self.preset]
-        return replace(sizes, speaker_dim=SPEAKER_SIZE) if self.speaker else sizes
+        """Of the model that is trained, and its dropouts."""
+        chosen = {
+            "speaker_dim": SPEAKER_SIZE if self.speaker else None,
+            "attention_dropout": self.attention_dropout,
+            "decoder_dropout": self.decoder_dropout,
+        }
+        return replace(PRESETS[self.preset], **{name: value for name, value in chosen.items() if value is not None})
+
+    @property
+    def exponential(self) -> Exponential | None:
+        """FakeYou's schedule, where that is chosen."""
+        return SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
 
     @property
     def begins_with(self) -> str | None:
@@ -72,6 +96,8 @@ class TrainConfig:
         """The same with a budget, if it has none; from the project's base never more steps than clips can teach in."""
         if self.steps is not None or self.epochs is not None:
             return self
+        if self.exponential and self.minutes is None:
+            return replace(self, epochs=FAKEYOU_EPOCHS)
         minutes = default_minutes(self.preset, count) if self.minutes is None else self.minutes
         enough = round(ENOUGH_STEPS * min(growth(count), 1.0)) if self.begins_with == str(BASE) else None
         return replace(self, minutes=minutes, steps=enough)
@@ -81,9 +107,8 @@ class TrainConfig:
         if self.learn is not None:
             return self.learn
         chosen = learn_config(self.preset, count, based=based, device=device)
-        schedule = SCHEDULES[self.schedule] if isinstance(self.schedule, str) else self.schedule
-        batch_size = self.batch_size or chosen.batch_size
-        return replace(chosen, schedule=schedule, batch_size=batch_size, compile=self.compile)
+        batch_size = self.batch_size or (min(FAKEYOU_BATCH, count) if self.exponential else chosen.batch_size)
+        return replace(chosen, schedule=self.exponential, batch_size=batch_size, compile=self.compile)
 
     @property
     def previews_due(self) -> int:

@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .errors import VoiceCloneError
+from .schedule import Exponential
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -40,9 +43,10 @@ def train(options: argparse.Namespace) -> None:
     from .train import TrainConfig
 
     config = TrainConfig(preset=options.preset, minutes=options.minutes, steps=options.steps, epochs=options.epochs,
-                         run=options.run, resume=options.resume, start=options.start, schedule=options.schedule,
-                         batch_size=options.batch_size, speaker=options.speaker, compile=options.compile,
-                         seed=options.seed)  # fmt: skip
+                         run=options.run, resume=options.resume, start=options.start, previews=options.previews,
+                         batch_size=options.batch_size, schedule=_schedule(options), seed=options.seed,
+                         attention_dropout=options.attention_dropout, decoder_dropout=options.decoder_dropout,
+                         speaker=options.speaker, compile=options.compile)  # fmt: skip
     voice = _voice(options)
     if launched():
         _train_together(voice, config)
@@ -51,6 +55,18 @@ def train(options: argparse.Namespace) -> None:
         for step in train_by(voice, config, processes=options.processes):
             _show(step, bar)
     print(f"run: {voice.run_dir(options.run)}")
+
+
+def _schedule(options: argparse.Namespace) -> str | Exponential:
+    """The schedule's name, or FakeYou's with the values that were given."""
+    asked = {field.name: getattr(options, field.name) for field in fields(Exponential)}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if given and options.schedule != "fakeyou":
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise VoiceCloneError(
+            f"The schedule {options.schedule} has no {flags}: add --schedule fakeyou, or leave that out."
+        )
+    return Exponential(**given) if given else options.schedule
 
 
 def _train_together(voice: Voice, config: TrainConfig) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..errors import CheckpointError, VoiceCloneError
 from ..files import atomic_path
 from ..text import FRONT_END, FRONT_ENDS, SYMBOLS
 from ..weights import newest_whole, read_weights, what_it_holds, write_weights
-from .config import Tacotron2Config
+from .config import DROPOUTS, Tacotron2Config
 from .model import Tacotron2
 
 FORMAT = "voiceclone-checkpoint/1"
@@ -125,6 +125,16 @@ def adopt(model: Tacotron2, other: Tacotron2) -> tuple[str, ...]:
     fitting = {name: t for name, t in known.items() if name in own and own[name].shape == t.shape}
     model.load_state_dict(fitting, strict=False)
     return tuple(sorted({name.rpartition(".")[0] for name in own if name not in fitting and not name.endswith(LATER)}))
+
+
+def with_dropouts(model: Tacotron2, config: Tacotron2Config) -> Tacotron2:
+    """A model of the same weights and sizes with the dropouts of `config`; itself if it has them."""
+    wanted = replace(model.config, **{name: getattr(config, name) for name in DROPOUTS})
+    if wanted == model.config:
+        return model
+    other = Tacotron2(wanted)
+    other.load_state_dict(model.state_dict())
+    return other.eval()
 
 
 # NVIDIA's form ----------------------------------------------------------------------------------------------------

@@ -63,6 +63,17 @@ class Tacotron2Config:
         return self.envelope_order or self.n_mels
 
 
+# What changes how a model learns or speaks, and none of its weights.
+DROPOUTS = (
+    "encoder_dropout",
+    "prenet_dropout",
+    "speaking_dropout",
+    "attention_dropout",
+    "decoder_dropout",
+    "postnet_dropout",
+    "postnet_final_dropout",
+)
+
 FULL = Tacotron2Config()
 
 # 35 ms a step: short enough for the shortest phones, and a third of the steps to take.

@@ -10,8 +10,8 @@ from ..download import fetch
 from ..errors import CheckpointError
 from ..text import ARPABET, FRONT_END, IDS, LETTERS, SYMBOLS
 from ..weights import read_weights
-from .checkpoint import FORMAT, load_base, load_checkpoint, model_of
-from .config import PRESETS, Tacotron2Config
+from .checkpoint import FORMAT, load_base, load_checkpoint, model_of, with_dropouts
+from .config import DROPOUTS, PRESETS, Tacotron2Config
 from .model import Tacotron2
 
 UNLEARNED = 0.2  # of the letters' length in the embedding: phonemes below it were never read in training
@@ -37,8 +37,8 @@ def warm_start(source: str | Path, config: Tacotron2Config | None = None) -> War
         Anything that `voiceclone.download.fetch` takes: a base's folder, a checkpoint of ours or in NVIDIA's form (of
         FakeYou too), its URL, its place on the hub, or a known name such as ``"nvidia-ljspeech"``.
     config : Tacotron2Config, optional
-        The model to be trained; without it the sizes are its own, for speaking. Only the symbols may be others: each
-        symbol's embedding goes with its name.
+        The model to be trained; without it the sizes are its own, for speaking. Only the symbols may be others, since
+        each symbol's embedding goes with its name, and the dropouts, which become those of `config`.
 
     Raises
     ------
@@ -51,6 +51,7 @@ def warm_start(source: str | Path, config: Tacotron2Config | None = None) -> War
     started, symbols = _read(fetched.path)
     if config is not None:
         _check_sizes(started.model.config, config, fetched.path)
+        started = replace(started, model=with_dropouts(started.model, config))
     started = replace(started, notes=fetched.notes + started.notes)
     if symbols is None or tuple(symbols) != SYMBOLS or started.model.config.n_symbols != len(SYMBOLS):
         started = _with_our_symbols(started, symbols, fetched.path)
@@ -91,7 +92,7 @@ def _check_sizes(known: Tacotron2Config, config: Tacotron2Config, path: Path) ->
     differ = [
         f"{field.name} is {getattr(known, field.name)}, expected {getattr(config, field.name)}"
         for field in fields(config)
-        if field.name != "n_symbols" and getattr(known, field.name) != getattr(config, field.name)
+        if field.name not in ("n_symbols", *DROPOUTS) and getattr(known, field.name) != getattr(config, field.name)
     ]
     if differ:
         preset = next((repr(name) for name, sizes in PRESETS.items() if sizes == config), "asked for")

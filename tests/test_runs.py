@@ -348,7 +348,9 @@ def test_the_time_left_is_said_with_what_it_costs_on_colab(monkeypatch):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     assert colab.time_left(20.0) == "less than a minute left"  # without a GPU it costs no units worth naming
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    assert colab.time_left(1800.0) == "about 30 minutes left, at most 1.0 compute units"
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA of tomorrow")
-    assert colab.compute_units(1800.0) is None
+    for name, units in (("Tesla T4", 1.0), ("NVIDIA L4", 2.4), ("NVIDIA A100-SXM4-40GB", 6.5)):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        assert colab.time_left(1800.0) == f"about 30 minutes left, at most {units} compute units"
+    for name in ("NVIDIA of tomorrow", "NVIDIA L40S"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=name: name)
+        assert colab.compute_units(1800.0) is None

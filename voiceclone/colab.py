@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from .drive import DRIVE
 from .errors import UnavailableError
 
 VOICES_ON_DRIVE = DRIVE / "MyDrive" / "voiceclone" / "voices"
-# Compute units an hour, as Colab's panel showed them in September 2022. They have been lowered since, and differ from
-# time to time; "Resources" in Colab's menu says what holds today.
-UNITS_AN_HOUR = {"T4": 1.96, "V100": 5.36, "A100": 13.08}
+# Compute units an hour, as Colab's panel showed them in September 2022; the L4, which came later, in April 2024. They
+# have been lowered since, and differ from time to time; "Resources" in Colab's menu says what holds today.
+UNITS_AN_HOUR = {"T4": 1.96, "L4": 4.82, "V100": 5.36, "A100": 13.08}
 
 
 def is_colab() -> bool:
@@ -91,7 +92,7 @@ def compute_units(seconds: float) -> float | None:
     if not is_colab() or not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()
-    rate = next((rate for model, rate in UNITS_AN_HOUR.items() if model in name), None)
+    rate = next((rate for model, rate in UNITS_AN_HOUR.items() if re.search(rf"\b{model}\b", name)), None)
     return None if rate is None else seconds / 3600 * rate
 
 

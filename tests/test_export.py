@@ -18,7 +18,7 @@ from voiceclone.export import MOST_FILES, export, import_checkpoint, import_zip
 from voiceclone.tacotron2 import Tacotron2, load_nvidia, save_nvidia
 from voiceclone.tacotron2.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from voiceclone.tacotron2.config import SMALL, Tacotron2Config
-from voiceclone.text import LETTERS
+from voiceclone.text import FRONT_END, LETTERS
 
 TINY = dict(
     symbols_embedding_dim=16, attention_rnn_dim=16, attention_dim=8, prenet_dim=8, decoder_rnn_dim=16,
@@ -129,7 +129,7 @@ def test_a_card_says_what_the_model_reads(full):
 def test_what_was_exported_comes_back_as_a_run_and_goes_out_again(full, tmp_path):
     made = export(full, format="fakeyou")
     other = Voice.create("Other", root=tmp_path, consent="Test Person")
-    import_checkpoint(other, made, run="theirs")
+    assert import_checkpoint(other, made, run="theirs").front_end == FRONT_END  # though weights look like FakeYou's
     with zipfile.ZipFile(export(other)) as archive:  # of a voice that has no run of its own
         assert "runs/theirs/checkpoints/best.pt" in archive.namelist()
     again = torch.load(export(other, format="fakeyou"), weights_only=True)

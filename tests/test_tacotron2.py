@@ -127,7 +127,7 @@ def test_free_running_output_equals_nvidias(reference, nvidia_file, case):
 def test_nvidia_checkpoint_survives_a_round_trip(nvidia_file, reference, tmp_path):
     saved = save_nvidia(load_nvidia(nvidia_file), tmp_path / "again", iteration=7)
     content = torch.load(saved, weights_only=True)
-    assert set(content) == {"iteration", "state_dict", "optimizer", "learning_rate"}
+    assert set(content) == {"iteration", "state_dict", "optimizer", "learning_rate", "front_end"}  # the last is ours
     weights = {name.removeprefix("weights/"): t for name, t in reference.items() if name.startswith("weights/")}
     assert set(content["state_dict"]) == set(weights)
     assert all(torch.equal(content["state_dict"][name], weights[name]) for name in weights)

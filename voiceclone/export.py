@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .audio import AudioConfig
 from .errors import CheckpointError, VoiceCloneError, VoiceError
 from .files import atomic_path, atomic_write
-from .text import FRONT_END, FRONT_ENDS, LETTERS
+from .text import FAKEYOU, FRONT_END, FRONT_ENDS, LETTERS
 from .vocoders.tuned import FOLDER, generator_of, tuned_vocoder
 from .voice import Voice, folder_name
 from .webpage import latest_run, read_evaluation
@@ -39,6 +39,7 @@ PARTS = (
 )  # of a zip
 READS = {  # what a model is to be given, by its text front-end
     FRONT_END: "phonemes, as in `{HH AH0 L OW1}, {W ER1 L D}.` (elsewhere: with ARPAbet on)",
+    FAKEYOU: "phonemes, as in `{HH AH0 L OW1} , {W ER1 L D} .` (elsewhere: with ARPAbet on)",
     LETTERS: "letters, as in `hello, world.` (elsewhere: with ARPAbet off)",
 }
 FOREIGN = ":\\\0"  # a drive letter or a backslash leads elsewhere on Windows
@@ -140,8 +141,9 @@ def import_checkpoint(
     run : str
         Name of the new run.
     front_end : str, optional
-        ``"english-arpabet/1"`` if it was trained on phonemes, ``"english-letters/1"`` if on plain letters; it is
-        spoken to in the same. By default the weights tell: symbols that training never met have withered.
+        ``"fakeyou-arpabet/1"`` if it was trained on phonemes as at FakeYou, ``"english-arpabet/1"`` if as here,
+        ``"english-letters/1"`` if on plain letters; it is spoken to in the same. By default what was exported here
+        says it itself, and else the weights tell: symbols that training never met have withered.
 
     Raises
     ------
@@ -275,7 +277,7 @@ def _export_fakeyou(voice: Voice, run: str, checkpoint: Checkpoint) -> Path:
     from .tacotron2.checkpoint import save_nvidia
 
     target = voice.exports_dir / f"{folder_name(voice.name)}-fakeyou.pt"
-    save_nvidia(checkpoint.model, target, iteration=checkpoint.step)
+    save_nvidia(checkpoint.model, target, iteration=checkpoint.step, front_end=checkpoint.front_end)
     with atomic_write(target.with_suffix(".md"), "w") as file:
         file.write(model_card(voice, run, checkpoint))
     return target

@@ -15,7 +15,7 @@ from .audio import AudioConfig
 from .device import choose_device, seeded
 from .errors import AudioError, CheckpointError, TextError, VoiceCloneError
 from .levels import TARGET_LUFS, loudness
-from .text import FRONT_END, LETTERS, split_sentences, symbol_names, to_ids
+from .text import FRONT_END, split_sentences, symbol_names, to_ids
 
 if TYPE_CHECKING:
     import torch
@@ -237,7 +237,7 @@ class Synthesizer:
         """Say a text sentence by sentence, each as soon as it is ready; parameters as for `say`."""
         if takes < 1:
             raise VoiceCloneError(f"takes={takes} must be at least 1: it is how often each sentence is tried.")
-        sentences = split_sentences(text)
+        sentences = split_sentences(text, front_end=self.front_end)
         if not sentences:
             raise TextError(f"There is nothing to say in {text!r}: it has no word.")
         yield from self._say_together(sentences[:1], takes, seed, listener)  # so that it is heard soon
@@ -247,7 +247,7 @@ class Synthesizer:
     def _say_together(self, sentences: Sequence[str], takes: int, seed: int, listener: str) -> Iterator[Utterance]:
         """Say sentences whose mels are made at once, each yielded as soon as it has become sound."""
         began = time.monotonic()
-        texts = [to_ids(sentence, arpabet=self.front_end != LETTERS) for sentence in sentences]
+        texts = [to_ids(sentence, front_end=self.front_end) for sentence in sentences]
         tried = self.attempts(texts, takes=takes, seed=seed)
         share = (time.monotonic() - began) / len(sentences)
         for sentence, ids, attempts in zip(sentences, texts, tried, strict=True):

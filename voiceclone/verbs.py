@@ -207,9 +207,10 @@ def export(options: argparse.Namespace) -> None:
 def import_(options: argparse.Namespace) -> None:
     """Take a checkpoint of NVIDIA's Tacotron 2 or FakeYou into the voice, as a run of its own."""
     from .export import import_checkpoint
-    from .text import FRONT_END, LETTERS
+    from .text import FAKEYOU, FRONT_END, LETTERS
 
-    front_end = {"auto": None, "phonemes": FRONT_END, "letters": LETTERS}[options.trained_on]
+    trained_on = {"auto": None, "fakeyou-phonemes": FAKEYOU, "phonemes": FRONT_END, "letters": LETTERS}
+    front_end = trained_on[options.trained_on]
     made = import_checkpoint(_voice(options), options.source, run=options.run, front_end=front_end)
     for note in made.notes:
         print(f"voiceclone: {note}", file=sys.stderr)

@@ -227,6 +227,7 @@ def save_nvidia(
     iteration: int = 0,
     learning_rate: float = 1e-3,
     optimizer: dict | None = None,
+    front_end: str = FRONT_END,
 ) -> Path:
     """Write a checkpoint that NVIDIA/tacotron2 and FakeYou read.
 
@@ -248,6 +249,7 @@ def save_nvidia(
         "state_dict": to_nvidia_names(state),
         "optimizer": optimizer or unused,
         "learning_rate": learning_rate,
+        "front_end": front_end,  # theirs reads past it
     }
     return write_weights(path, content)
 

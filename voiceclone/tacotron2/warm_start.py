@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..download import fetch
 from ..errors import CheckpointError
-from ..text import ARPABET, FRONT_END, IDS, LETTERS, SYMBOLS
+from ..text import ARPABET, FAKEYOU, FRONT_END, FRONT_ENDS, IDS, LETTERS, SYMBOLS
 from ..weights import read_weights
 from .checkpoint import FORMAT, load_base, load_checkpoint, model_of, with_dropouts
 from .config import DROPOUTS, PRESETS, Tacotron2Config
@@ -55,7 +55,7 @@ def warm_start(source: str | Path, config: Tacotron2Config | None = None) -> War
     started = replace(started, notes=fetched.notes + started.notes)
     if symbols is None or tuple(symbols) != SYMBOLS or started.model.config.n_symbols != len(SYMBOLS):
         started = _with_our_symbols(started, symbols, fetched.path)
-    if config is None or started.front_end == FRONT_END:
+    if config is None or started.front_end != LETTERS:
         return started
     note = f"{fetched.path.name} was trained on letters: what phonemes are is yet to be learned, which takes longer."
     return replace(started, notes=(*started.notes, note))
@@ -70,7 +70,9 @@ def _read(path: Path) -> tuple[WarmStart, Sequence[str] | None]:
         checkpoint = load_checkpoint(path)
         return WarmStart(checkpoint.model, checkpoint.step, checkpoint.front_end), SYMBOLS
     model = model_of(content, path)
-    front_end = LETTERS if trained_on_letters(model) else FRONT_END
+    front_end = content.get("front_end")  # in what we exported
+    if front_end not in FRONT_ENDS:
+        front_end = LETTERS if trained_on_letters(model) else FAKEYOU
     symbols = content.get("symbols", SYMBOLS if model.config.n_symbols == len(SYMBOLS) else None)
     return WarmStart(model, int(content.get("iteration", 0)), front_end), symbols
 

@@ -8,12 +8,12 @@ import unicodedata
 from ..errors import TextError
 from .symbols import ARPABET
 
-# Told apart only by typographers, or silent. A range or pause dash becomes "--", which the rules of normalise read.
+# Told apart only by typographers, or silent. Dashes are left to the rules of normalise: "–" for the short ones.
 _FOLDED = {
     **dict.fromkeys("‘’‚‛′ʼ´", "'"),
     **dict.fromkeys("“”„‟«»″", '"'),
     **dict.fromkeys("\u2010\u2011\u2212", "-"),
-    **dict.fromkeys("\u2012\u2013\u2014\u2015", "--"),
+    **dict.fromkeys("\u2012\u2013", "–"), **dict.fromkeys("\u2014\u2015", "--"),
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad®™", ""),  # invisible, or marks of trade
     **dict.fromkeys("•·", " "),
     "¼": " 1/4", "½": " 1/2", "¾": " 3/4", "²": " squared", "³": " cubed",
@@ -57,7 +57,7 @@ def _plain(text: str, start: int, end: int) -> str:
 
 
 def _character(text: str, position: int) -> str:
-    """ASCII for one character (µ ° and the signs of currencies stay)."""
+    """ASCII for one character (– µ ° and the signs of currencies stay)."""
     character = text[position]
     if character in "{}":
         raise TextError(f"{_place(text, position)}: a brace without its other half. Phonemes stand in {{HH AW1}}.")

@@ -13,12 +13,14 @@ def _alternatives(words: dict[str, str]) -> str:
     return "|".join(sorted(words, key=len, reverse=True))
 
 
+_GAP = "\x1f"  # white space of the rules' own: it keeps words apart and goes where there is nothing to keep apart
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|(?<!\d)\.\d+"
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
 )
-_MONTH = "|".join(f"{month[:3]}(?:t?\\.|{month[3:]})?(?![a-z])" if month != "May" else "May" for month in _MONTHS)
+_SHORT_MONTHS = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
+_MONTH = rf"(?:{'|'.join(_MONTHS)}|(?:{_SHORT_MONTHS})\.?)(?![a-z])"
 _DAY = r"(3[01]|[12]\d|0?[1-9])"
 _MAGNITUDES = {"k": "thousand", "m": "million", "bn": "billion", "b": "billion", "tn": "trillion"}
 _MONEY = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "p"), "¥": ("yen", "")}
@@ -38,10 +40,10 @@ _PLURALS = {"foot": "feet", "percent": "percent", "hertz": "hertz", "kilohertz":
             "megahertz": "megahertz", "gigahertz": "gigahertz"}
 _UNIT = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 _TITLES = {
-    "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Dr": "doctor", "Prof": "professor", "Gen": "general",
-    "Col": "colonel", "Lt": "lieutenant", "Sgt": "sergeant", "Capt": "captain", "Rev": "reverend", "Gov": "governor",
-    "Sen": "senator", "Rep": "representative", "Hon": "honorable", "Maj": "major", "St": "saint", "Mt": "mount",
-    "Ft": "fort", "Pres": "president",
+    "Mr": "mister", "Mrs": "missus", "Ms": "miz", "Dr": "doctor", "Drs": "doctors", "Prof": "professor",
+    "Gen": "general", "Col": "colonel", "Lt": "lieutenant", "Sgt": "sergeant", "Capt": "captain", "Rev": "reverend",
+    "Gov": "governor", "Sen": "senator", "Rep": "representative", "Hon": "honorable", "Maj": "major", "St": "saint",
+    "Mt": "mount", "Ft": "fort", "Pres": "president",
 }
 _SUFFIXES = {"St": "street", "Dr": "drive", "Ave": "avenue", "Blvd": "boulevard", "Rd": "road", "Ln": "lane"}
 # Those that may end a sentence: their dot counts as its end before a capital and at the end of the text.
@@ -60,6 +62,11 @@ _MONARCHS = (
     "Henry|Edward|George|Charles|James|William|Richard|Elizabeth|Louis|Philip|Frederick|Nicholas|Alexander|"
     "Catherine|Peter|Paul|John|Benedict|Pius|Leo|Gregory|Napoleon|Ivan|Otto|Francis"
 )
+_SIGNS = {
+    "&": "and", "@": "at", "%": "percent", "+": "plus", "=": "equals", "/": "slash", "#": "hash", "<": "less than",
+    ">": "greater than", "~": "", "°": "degrees", "$": "dollars", "€": "euros", "£": "pounds", "¥": "yen",
+    "¢": "cents", "µ": "micro",
+}
 _CAPITALS = {"AI", "ID", "IT", "PE", "UN", "US"}  # read as letters although in small letters they are words
 _SAME_SENTENCE = rf"{_alternatives(_DAYS)}|[ECMP][SD]?T\b|GMT|UTC"  # may follow "8 a.m." without a pause
 _SHORTENED = r"(?<![A-Za-z'])'(?=(?:[Tt]is|[Tt]was|em|cause|til|bout|round)\b)"
@@ -162,6 +169,10 @@ def _initials(match: re.Match) -> str:
     return " ".join(match[0].replace(".", "").upper()) + ("." if ends else "")
 
 
+def _doctorate(_: re.Match) -> str:
+    return "P H D"
+
+
 def _regnal(match: re.Match) -> str:
     value = roman(match[2])
     return f"{match[1]} the {ordinal(value)}" if value else match[0]
@@ -175,7 +186,9 @@ def _numeral(match: re.Match) -> str:
 _Replacement = str | Callable[[re.Match], str]
 # In this order: what is longer or more special comes before what would take it apart.
 _RULES: tuple[tuple[str, _Replacement], ...] = (
-    (r"\d[\d,]{24,}", lambda m: f" {digits(m[0].replace(',', ''))} "),  # beyond any scale's name
+    (r"\d[\d,]{24,}", lambda m: f"{_GAP}{digits(m[0].replace(',', ''))}{_GAP}"),  # beyond any scale's name
+    (r"~(?=\s?[$€£¥]?\.?\d)", f"{_GAP}about{_GAP}"),
+    (r"\s*~(?=\s|$)", ""),
     # addresses of the net
     (r"https?://(?:www\.)?|\bwww\.(?=\w)", ""),
     (r"(?<=\w)@(?=\w)", " at "),
@@ -183,7 +196,7 @@ _RULES: tuple[tuple[str, _Replacement], ...] = (
     # abbreviations written with dots inside
     (r"\be\.g\.,?", "for example,"),
     (r"\bi\.e\.,?", "that is,"),
-    (r"\bPh\.\s?D\b\.?", "P H D"),
+    (r"\bPh\.\s?D\b\.?", _doctorate),
     (r"(?<![A-Za-z.])([A-Z])\. (?=[A-Z])", _initial),
     # dates and times
     (rf"\b(\d{{4}})-(0[1-9]|1[0-2])-{_DAY}\b", lambda m: _date(int(m[2]), m[3], m[1])),
@@ -191,7 +204,7 @@ _RULES: tuple[tuple[str, _Replacement], ...] = (
     (rf"\b({_MONTH}) {_DAY}(?:st|nd|rd|th)?\b(?:,? (\d{{4}})\b)?(?![:%])", lambda m: _date(_month(m[1]), m[2], m[3])),
     (rf"\b(?:the )?{_DAY}(?:st|nd|rd|th)?(?: of)? ({_MONTH})(?:,? (\d{{4}})\b)?",
      lambda m: f"the {ordinal(int(m[1]))} of {_MONTHS[_month(m[2]) - 1]}" + (f", {year(int(m[3]))}" if m[3] else "")),
-    (rf"\b({'|'.join(m[:3] + 't?' for m in _MONTHS if m != 'May')})\.(?= |,|$)", lambda m: _MONTHS[_month(m[1]) - 1]),
+    (rf"\b({_SHORT_MONTHS})\.(?= |,|$)", lambda m: _MONTHS[_month(m[1]) - 1]),
     (rf"\b({_alternatives(_DAYS)})\.(?=,| [A-Zt\d])", lambda m: _DAYS[m[1]]),
     (r"(\d:\d\d|\d\s?[AaPp]\.?[Mm]\.?)\s?-{1,2}\s?(?=\d)", r"\1 to "),
     (r"(?<![\d:.])([01]?\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?(?!:?\d)(?:\s?([AaPp]\.?\s?[Mm]\b\.?))?", _time),
@@ -229,15 +242,20 @@ _RULES: tuple[tuple[str, _Replacement], ...] = (
     # what is left of numbers; letters that touch figures are words of their own (H2O, 4K)
     (r"#\s?(?=\d)", "number "),
     (r"(?<=\d)\.(?=\d+\.)|(?<=\.\d)\.(?=\d)|(?<=\.\d\d)\.(?=\d)", " point "),
-    (rf"{_NUMBER}", lambda m: f" {_bare_number(m)} "),
+    (rf"{_NUMBER}", lambda m: f"{_GAP}{_bare_number(m)}{_GAP}"),
     # signs
     (r"\bC#", "C sharp"),
     (r"\b(and|either)/(?=or\b)", r"\1 "),
     (r"(?<=[A-Za-z])/(?=[A-Za-z])", " or "),
-    (r"&", " and "), (r"@", " at "), (r"%", " percent "), (r"\+", " plus "), (r"=", " equals "), (r"/", " slash "),
-    (r"#", " hash "), (r"<", " less than "), (r">", " greater than "), (r"~", " about "), (r"°", " degrees "),
-    (r"\$", " dollars "), (r"€", " euros "), (r"£", " pounds "), (r"¥", " yen "), (r"¢", " cents "),
-    (r"µ", " micro "),
+    (f"[{''.join(_SIGNS)}]", lambda m: f"{_GAP}{_SIGNS[m[0]]}{_GAP}"),
+)
+# A model that was trained on letters knows these by their dots, as NVIDIA's texts of LJSpeech have them.
+_DOTTED = (_initial, _initials, _doctorate)
+_LETTER_RULES: tuple[tuple[str, _Replacement], ...] = (
+    (r"\bMrs\.", "misess"),  # so it stands in those texts
+    *(rule for rule in _RULES if rule[1] not in _DOTTED),
+    (r"\b([AP]) M\b\.?", r"\1.M."),
+    (rf"(?<=\w){_GAP}+(?=\w)", " "), (_GAP, ""),
 )
 # Marks last: quotes, emphasis and underscores are silent, brackets are parentheses.
 _MARKS: tuple[tuple[str, _Replacement], ...] = (
@@ -266,7 +284,7 @@ def _compiled(rules: tuple[tuple[str, _Replacement], ...]) -> list[tuple[re.Patt
     return [(re.compile(pattern), replacement) for pattern, replacement in rules]
 
 
-_COMPILED_RULES, _COMPILED_MARKS = _compiled(_RULES), _compiled(_MARKS)
+_SPOKEN, _LETTERS = _compiled((*_RULES, *_MARKS)), _compiled(_LETTER_RULES)
 
 
 def _applied(rules: list[tuple[re.Pattern, _Replacement]], text: str) -> str:
@@ -275,15 +293,16 @@ def _applied(rules: list[tuple[re.Pattern, _Replacement]], text: str) -> str:
     return text
 
 
-def _capitals(text: str) -> str:
-    """Read US as U S; but a text that SHOUTS (or comes from a recogniser without small letters) is made small."""
+def _capitals(text: str, after_each: str) -> str:
+    """Write US as U S or U.S.; a text that SHOUTS (or comes from a recogniser without small letters) is made small."""
     words = [word for word in re.findall(r"\b[A-Z]{2,}\b", text) if word not in _CAPITALS]
     if len(words) > 1 and max(map(len, words)) > 3 and not re.search("[a-z]", text):
         return text.lower()
-    return re.sub(r"\b[A-Z]{2}\b(?!['$])", lambda m: " ".join(m[0]) if m[0] in _CAPITALS else m[0], text)
+    spelt = rf"\b({'|'.join(sorted(_CAPITALS))})\b(?!['$])(\.?)"
+    return re.sub(spelt, lambda m: after_each.join(m[1]) + (m[2] or after_each.strip()), text)
 
 
-def normalise(text: str) -> str:
+def normalise(text: str, *, letters: bool = False) -> str:
     """Write out in words what is not words, as an American reader says it.
 
     Numbers, ordinals, years, decades, dates, times, money, percentages, measures, fractions, roman numerals after
@@ -297,11 +316,14 @@ def normalise(text: str) -> str:
     ----------
     text : str
         One or more sentences.
+    letters : bool
+        For models that were trained on letters. All marks, quotes, hyphens (twenty-three) and dots
+        (U.S., p.m.) stay as they were written; words are written out as above.
 
     Returns
     -------
     str
-        Letters, apostrophes, the marks above, single spaces and groups of phonemes.
+        Letters, apostrophes, the marks above, single spaces and groups of phonemes; with `letters` any marks.
 
     Raises
     ------
@@ -316,5 +338,9 @@ def normalise(text: str) -> str:
     pieces = fold(text)
     groups = pieces[1::2]
     # "{}" holds the place of a group, so that rules and marks see their neighbours across it.
-    plain = " ".join(" {} ".join(pieces[::2]).split())
-    return _applied(_COMPILED_MARKS, _applied(_COMPILED_RULES, _capitals(plain))).format(*groups)
+    plain = " ".join(("{}" if letters else " {} ").join(pieces[::2]).split())
+    if letters:
+        said = _applied(_LETTERS, _capitals(plain.replace("–", "-"), "."))
+    else:
+        said = _applied(_SPOKEN, _capitals(plain.replace("–", "--"), " "))
+    return said.format(*groups)

@@ -1,6 +1,8 @@
-"""Numbers in English words, the American way, without commas, hyphens or "and"."""
+"""Numbers in English words, the American way: hyphens in twenty-one, no commas, no "and"."""
 
 from __future__ import annotations
+
+import re
 
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -15,7 +17,7 @@ _ORDINALS = {
 
 
 def cardinal(number: int) -> str:
-    """Say a whole number: 1234 is "one thousand two hundred thirty four"; beyond 10**18 digit by digit."""
+    """Say a whole number: 1234 is "one thousand two hundred thirty-four"; beyond 10**18 digit by digit."""
     if number < 0:
         return f"minus {cardinal(-number)}"
     if number >= 1000 ** len(_SCALES):
@@ -36,19 +38,19 @@ def _below_thousand(number: int) -> str:
         return _ONES[number]
     if number < 100:
         tens, ones = divmod(number, 10)
-        return f"{_TENS[tens]} {_ONES[ones]}" if ones else _TENS[tens]
+        return f"{_TENS[tens]}-{_ONES[ones]}" if ones else _TENS[tens]
     hundreds, rest = divmod(number, 100)
     return f"{_ONES[hundreds]} hundred {_below_thousand(rest)}" if rest else f"{_ONES[hundreds]} hundred"
 
 
 def ordinal(number: int) -> str:
-    """Say a place in an order: 21 is "twenty first"."""
-    *head, last = cardinal(number).split()
+    """Say a place in an order: 21 is "twenty-first"."""
+    head, last = re.fullmatch(r"(.*[ -])?(\w+)", cardinal(number)).groups(default="")
     if last in _ORDINALS:
         last = _ORDINALS[last]
     else:
         last = f"{last[:-1]}ieth" if last.endswith("y") else f"{last}th"
-    return " ".join([*head, last])
+    return head + last
 
 
 def digits(figures: str) -> str:
@@ -57,7 +59,7 @@ def digits(figures: str) -> str:
 
 
 def number(figures: str) -> str:
-    """Say a number as it is written: "1,234.50" is "one thousand two hundred thirty four point five zero"."""
+    """Say a number as it is written: "1,234.50" is "one thousand two hundred thirty-four point five zero"."""
     whole, point, decimals = figures.replace(",", "").partition(".")
     if len(whole) > 1 and whole.startswith("0") and not point:
         return digits(whole)
@@ -66,7 +68,7 @@ def number(figures: str) -> str:
 
 
 def year(number: int) -> str:
-    """Say a year: 1999 is "nineteen ninety nine", 1905 "nineteen oh five", 2005 "two thousand five"."""
+    """Say a year: 1999 is "nineteen ninety-nine", 1905 "nineteen oh five", 2005 "two thousand five"."""
     century, rest = divmod(number, 100)
     if number < 1000 or number > 9999 or 2000 <= number < 2010 or century % 10 == 0 and rest < 10:
         return cardinal(number)

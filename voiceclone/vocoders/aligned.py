@@ -60,7 +60,7 @@ def aligned_clips(
     from ..dataset import Example, collate
     from ..pitch import track_pitch
     from ..tacotron2.checkpoint import load_checkpoint
-    from ..text import LETTERS, to_ids
+    from ..text import to_ids
 
     loaded = load_checkpoint(checkpoint)
     model, speaker, audio = loaded.model.to(device).eval(), loaded.speaker, AudioConfig()
@@ -68,7 +68,7 @@ def aligned_clips(
     with seeded(seed, device), torch.inference_mode():
         for clip in voice.usable():
             wave, _ = load(voice.clip_path(clip.id), sample_rate=audio.sample_rate)
-            ids = np.array(to_ids(clip.transcript, arpabet=loaded.front_end != LETTERS))
+            ids = np.array(to_ids(clip.transcript, front_end=loaded.front_end))
             mel = log_mel(wave, audio)[0]
             example = Example(clip.id, clip.transcript, ids, mel, None, speaker, track_pitch(wave, audio))
             batch = collate([example], model.config.n_frames_per_step).to(device)

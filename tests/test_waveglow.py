@@ -15,12 +15,13 @@ import torch
 from tiny import TINY as TINY_TACOTRON
 
 from voiceclone.audio import AudioConfig
-from voiceclone.errors import AudioError, CheckpointError, TrainingError, VoiceCloneError
+from voiceclone.errors import AudioError, CheckpointError, VoiceCloneError
 from voiceclone.synthesize import Attempt, Synthesizer
 from voiceclone.tacotron2 import Tacotron2
 from voiceclone.vocoders import load_vocoder, vocode
 from voiceclone.vocoders.waveglow import WaveGlow, load_waveglow
-from voiceclone.vocoders.waveglow_network import WaveGlowNetwork, WaveGlowSizes, fit_waveglow, waveglow_loss
+from voiceclone.vocoders.waveglow_network import WaveGlowNetwork, WaveGlowSizes
+from voiceclone.vocoders.waveglow_training import waveglow_loss
 from voiceclone.weights import fold_weight_norm, read_state_dict
 
 REFERENCE = Path(__file__).parent / "references" / "waveglow.npz"
@@ -145,62 +146,12 @@ def test_a_wave_longer_than_its_spectrogram_is_refused():
         network().encode(torch.zeros(1, 8, 5), torch.zeros(1, 4096))
 
 
-# Learning ---------------------------------------------------------------------------------------------------------
-
-
-def sound() -> np.ndarray:
-    """Half a second of a buzz of 110 Hz that swells and fades."""
-    time = np.arange(11025) / 22050
-    buzz = sum(np.sin(2 * np.pi * 110 * k * time) / k for k in range(1, 20))
-    return (0.2 * buzz * np.sin(np.pi * time * 4) ** 2).astype(np.float32)
-
-
-def test_a_tiny_network_learns_a_sound():
-    torch.manual_seed(0)
-    flow = WaveGlowNetwork(TINY)
-    losses = list(fit_waveglow(flow, [sound()], steps=40, batch_size=2, segment=2048, learning_rate=3e-3))
-    assert losses[0] > -0.1  # rotations and nothing else: half the mean square of the sound
-    assert np.mean(losses[-5:]) < losses[0] - 1.0  # nats a sample: each is at least 2.7 times more likely
-
-
-def test_the_same_seed_learns_the_same():
-    runs = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        runs.append(list(fit_waveglow(WaveGlowNetwork(TINY), [sound()], steps=2, batch_size=1, segment=1024)))
-    assert runs[0] == runs[1]
-
-
-def test_learning_goes_on_where_it_stopped(tmp_path):
-    def losses(checkpoints: Path | None, most: int | None = None) -> list[float]:
-        torch.manual_seed(0)
-        flow = WaveGlowNetwork(TINY)
-        steps = fit_waveglow(flow, [sound()], steps=4, batch_size=1, segment=1024, checkpoints=checkpoints)
-        return list(steps) if most is None else [next(steps) for _ in range(most)]  # and is left, as by a disconnection
-
-    first = losses(tmp_path, most=2)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000002.pt"]
-    assert first + losses(tmp_path) == losses(None)
-    assert losses(tmp_path) == []  # all steps are done
-    assert load_vocoder(f"waveglow:{tmp_path / 'step-000004.pt'}").network.sizes == TINY
-
-
 def test_a_network_that_learned_is_read_back(tmp_path):
     flow = network()
     mel = torch.randn(1, 8, 4)
     read = load_vocoder("waveglow", saved({"state_dict": flow.state_dict()}, tmp_path))
     with torch.no_grad():
         assert_equal(read(mel, 0.0), flow.decode(mel, torch.zeros(flow.noise_shape(mel))))
-
-
-def test_a_sound_shorter_than_a_segment_is_refused():
-    with pytest.raises(TrainingError, match="11025 samples, expected 16000"):
-        next(fit_waveglow(network(), [sound()], steps=1))
-
-
-def test_training_that_diverges_stops():
-    with pytest.raises(TrainingError, match="loss of step 0 is nan"):
-        list(fit_waveglow(network(), [sound() * np.nan], steps=2, segment=1024, batch_size=1))
 
 
 # Speaking ---------------------------------------------------------------------------------------------------------

@@ -162,8 +162,9 @@ def _speech_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--checkpoint", default="best", help="best, last or a file of the run's checkpoints")
     added.add_argument("--vocoder", default="auto",
-                       help="hifigan_tuned, hifigan or griffin_lim; with your own weights hifigan:FILE, waveglow:FILE; "
-                       "auto: the one that was tuned to the voice where there is one, else hifigan")  # fmt: skip
+                       help="hifigan_tuned, waveglow_tuned, hifigan or griffin_lim; with your own weights "
+                       "hifigan:FILE, waveglow:FILE; auto: the HiFi-GAN that was tuned to the voice where there is "
+                       "one, else hifigan")  # fmt: skip
     added.add_argument("--denoise", type=float, default=0.0, metavar="S",
                        help="with WaveGlow: how much to remove of what it always adds; NVIDIA takes 0.1")  # fmt: skip
 
@@ -202,9 +203,14 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--minutes", type=_positive, help="stop after so many in all (default: 30)")
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--run", help="training run (default: the last)")
-    added.add_argument("--start", metavar="FILE", help="a generator's file (default: the authors' universal one)")
-    added.add_argument("--share", type=float, default=0.3, metavar="S",
-                       help="how far to go from there to what was learned, 1 = all the way")  # fmt: skip
+    added.add_argument("--vocoder", choices=("hifigan", "waveglow"), default="hifigan", help="which to tune")
+    added.add_argument("--start", metavar="FILE",
+                       help="its weights, or for waveglow scratch (default: the authors' universal ones)")  # fmt: skip
+    added.add_argument("--share", type=float, metavar="S",
+                       help="of hifigan: how far to go from there to what was learned, 1 = all the way "
+                       "(default: 0.3)")  # fmt: skip
+    added.add_argument("--channels", type=int, metavar="N",
+                       help="of waveglow from scratch: width of its layers (default: NVIDIA's 256)")  # fmt: skip
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where it stopped")  # fmt: skip
     added.add_argument("--seed", type=int, default=1234, help="of everything random")

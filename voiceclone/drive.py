@@ -28,7 +28,7 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # s between two tries
 READ_TRIES = 4
 PATIENCE = 180.0  # s that the end of a training waits for the last copies
 CONFIG = "config.json"
-VOCODER = "vocoder"  # folder of the vocoder that was tuned to a run, below the run's
+VOCODER, WAVEGLOW = "vocoder", "waveglow"  # folders of HiFi-GAN and WaveGlow tuned to a run, below the run's
 _NUMBERED = re.compile(r"step-(\d+)\.pt")
 
 
@@ -222,7 +222,7 @@ class Keeper:
 
     def _own_files(self, folder: Path) -> list[str]:
         """Those of the run itself: a vocoder that was tuned to it has a keeper of its own, and steps of its own."""
-        return [name for name in _files(folder) if not name.startswith(f"{VOCODER}/")]
+        return [name for name in _files(folder) if not name.startswith((f"{VOCODER}/", f"{WAVEGLOW}/"))]
 
     def _copy(self, name: str) -> None:
         if not (voice := self.lasting.parents[1]).is_dir():  # a folder made where a drive was would hide the drive

@@ -178,23 +178,68 @@ def prepare(options: argparse.Namespace) -> None:
 
 
 def tune(options: argparse.Namespace) -> None:
-    """Fine-tune the vocoder HiFi-GAN to a trained voice."""
+    """Fine-tune a vocoder, HiFi-GAN or WaveGlow, to a trained voice."""
     from .synthesize import find_checkpoint
+
+    voice = _voice(options)
+    run = find_checkpoint(voice, options.run).parent.parent
+    tuned = (_tune_waveglow if options.vocoder == "waveglow" else _tune_hifigan)(voice, run, options)
+    if not tuned:
+        print("nothing left to learn: it has had its time, more --minutes tune on")
+
+
+def _tune_hifigan(voice: Voice, run: Path, options: argparse.Namespace) -> bool:
+    """Whether there was anything left to learn."""
     from .vocoders.hifigan_training import TuneConfig
     from .vocoders.hifigan_training import tune as steps
     from .vocoders.tuned import tuned_vocoder
 
-    voice, step = _voice(options), None
-    run = find_checkpoint(voice, options.run).parent.parent.name
-    config = TuneConfig(minutes=options.minutes, steps=options.steps, run=run, start=options.start,
-                        share=options.share, resume=options.resume, seed=options.seed)  # fmt: skip
+    _only_with("waveglow", options, "channels")
+    share = TuneConfig.share if options.share is None else options.share
+    config = TuneConfig(minutes=options.minutes, steps=options.steps, run=run.name, start=options.start,
+                        share=share, resume=options.resume, seed=options.seed)  # fmt: skip
+    step = None
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in steps(voice, config):
             bar.update(step.step - bar.n)
             bar.set_postfix_str(f"mel error {step.learned.mel_loss:.3f}")
-    if step is None:
-        print("nothing left to learn: it has had its time, more --minutes tune on")
-    print(f"vocoder: {tuned_vocoder(voice, run)}")
+    print(f"vocoder: {tuned_vocoder(voice, run.name)}")
+    return step is not None
+
+
+def _tune_waveglow(voice: Voice, run: Path, options: argparse.Namespace) -> bool:
+    """Whether there was anything left to learn."""
+    from .vocoders.tuned import waveglow_of
+    from .vocoders.waveglow_network import WaveGlowSizes
+    from .vocoders.waveglow_training import WaveGlowConfig, tune_waveglow
+
+    _only_with("hifigan", options, "share")
+    sizes = None if options.channels is None else WaveGlowSizes(n_channels=options.channels)
+    config = WaveGlowConfig(minutes=options.minutes, steps=options.steps, run=run.name, sizes=sizes,
+                            start=options.start or WaveGlowConfig.start, resume=options.resume,
+                            seed=options.seed)  # fmt: skip
+    step = None
+    with _bar(unit=" steps", total=options.steps) as bar:
+        for step in tune_waveglow(voice, config):
+            bar.update(step.step - bar.n)
+            if step.loss is not None:
+                bar.set_postfix_str(f"loss {step.loss:.3f}")
+            if step.validation_loss is not None:
+                bar.write(f"step {step.step}: loss {step.validation_loss:.3f} of the held-out clips")
+    print(f"vocoder: waveglow:{waveglow_of(run)}")
+    return step is not None
+
+
+def _only_with(vocoder: str, options: argparse.Namespace, *names: str) -> None:
+    """Refuse options that belong to another vocoder than the one that was chosen."""
+    from .errors import VoiceCloneError
+
+    for name in names:
+        if getattr(options, name) is not None:
+            raise VoiceCloneError(
+                f"--{name} belongs to --vocoder {vocoder}, but {options.vocoder} was chosen. Leave it out, or choose "
+                f"{vocoder}."
+            )
 
 
 def export(options: argparse.Namespace) -> None:

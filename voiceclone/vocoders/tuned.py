@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..drive import VOCODER as FOLDER
-from ..drive import working_folder
+from ..drive import WAVEGLOW, working_folder
 from ..errors import CheckpointError
 from . import Vocoder, load_vocoder
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ..voice import Voice
 
 TUNED = "hifigan_tuned"  # what a run's own vocoder is called
+WAVEGLOW_TUNED = "waveglow_tuned"  # and its own WaveGlow, which speaks only where it is asked for
 AUTO = "auto"  # the run's own where there is one, else HiFi-GAN's universal one
 GENERATOR = "generator.pt"
+WEIGHTS = "waveglow.pt"
 
 
 def generator_of(run: Path) -> Path:
@@ -27,8 +29,17 @@ def generator_of(run: Path) -> Path:
 
     It is the one in the run's folder, or the one on this machine that has not been copied there yet.
     """
-    lasting = run / FOLDER / GENERATOR
-    found = [path for path in (lasting, working_folder(run) / FOLDER / GENERATOR) if path.is_file()]
+    return _newest(run, f"{FOLDER}/{GENERATOR}")
+
+
+def waveglow_of(run: Path) -> Path:
+    """File of the WaveGlow that was tuned to a run, as for `generator_of`."""
+    return _newest(run, f"{WAVEGLOW}/{WEIGHTS}")
+
+
+def _newest(run: Path, name: str) -> Path:
+    lasting = run / name
+    found = [path for path in (lasting, working_folder(run) / name) if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime, default=lasting)
 
 
@@ -63,7 +74,7 @@ def load_vocoder_of(
     run : Path
         The run's folder.
     name : str
-        `TUNED`, `AUTO`, or any that `load_vocoder` knows.
+        `TUNED`, `WAVEGLOW_TUNED`, `AUTO`, or any that `load_vocoder` knows.
     device : str or torch.device
         Where to compute.
     denoise : float
@@ -74,14 +85,15 @@ def load_vocoder_of(
     CheckpointError
         If no vocoder was tuned to the run, but that one is asked for.
     """
-    own = generator_of(run)
-    if name not in (TUNED, AUTO) or (name == AUTO and not own.is_file()):
+    own = waveglow_of(run) if name == WAVEGLOW_TUNED else generator_of(run)
+    if name not in (TUNED, WAVEGLOW_TUNED, AUTO) or (name == AUTO and not own.is_file()):
         return load_vocoder("hifigan" if name == AUTO else name, device=device, denoise=denoise)
+    kind = "waveglow" if name == WAVEGLOW_TUNED else "hifigan"
     if not own.is_file():
         raise CheckpointError(
             f"No vocoder was tuned to the run {run.name!r}: there is no {own}. "
-            "Tune one (python -m voiceclone tune VOICE), or speak with hifigan."
+            f"Tune one (python -m voiceclone tune VOICE --vocoder {kind}), or speak with hifigan."
         )
-    vocoder = load_vocoder("hifigan", own, device, denoise=denoise)
-    vocoder.name = TUNED
+    vocoder = load_vocoder(kind, own, device, denoise=denoise)
+    vocoder.name = TUNED if name == AUTO else name
     return vocoder

@@ -175,7 +175,7 @@ def load_waveglow(
     if not all(value.isfinite().all() for value in weights.values()):
         raise CheckpointError(f"{path} holds weights that are not numbers. Take an earlier checkpoint.")
     network.load_state_dict(weights, assign=True)
-    return WaveGlow(network, AudioConfig(n_mels=sizes.n_mels, hop_length=sizes.hop_length), device)
+    return WaveGlow(network, sizes.audio, device)
 
 
 def _todays_layout(weights: Weights) -> Weights:

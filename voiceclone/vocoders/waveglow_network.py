@@ -8,19 +8,15 @@ the likelihood is known, and speaking goes from noise to sound (`WaveGlowNetwork
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..audio import AudioConfig, log_mel
-from ..errors import AudioError, TrainingError
-from .fitting import Checkpoints, check_finite, choose_pieces
+from ..audio import AudioConfig
+from ..errors import AudioError
 
 REACH = 4  # frames that each frame is spread over: NVIDIA's upsampling has a kernel of 1024 samples, a step of 256
 
@@ -43,6 +39,11 @@ class WaveGlowSizes:
     def flow_channels(self) -> tuple[int, ...]:
         """Channels that each flow works on; the first has them all, `n_group`."""
         return tuple(self.n_group - k // self.n_early_every * self.n_early_size for k in range(self.n_flows))
+
+    @property
+    def audio(self) -> AudioConfig:
+        """The mel spectrogram that the network understands."""
+        return AudioConfig(n_mels=self.n_mels, hop_length=self.hop_length)
 
 
 @dataclass(frozen=True)
@@ -227,121 +228,3 @@ class WaveGlowNetwork(nn.Module):
     def _joined(self, kept: torch.Tensor, changed: torch.Tensor, flow: int) -> torch.Tensor:
         """Undo `_halves`."""
         return torch.cat((changed, kept) if self.alternate and flow % 2 else (kept, changed), dim=1)
-
-
-# Learning ---------------------------------------------------------------------------------------------------------
-
-
-def waveglow_loss(encoded: Encoded, sigma: float = 1.0) -> torch.Tensor:
-    """Return the negative log-likelihood a sample, but for a constant: what the paper trains for.
-
-    Parameters
-    ----------
-    encoded : Encoded
-        From `WaveGlowNetwork.encode`.
-    sigma : float
-        Deviation that the noise shall have.
-    """
-    squares = encoded.z.square().sum() / (2 * sigma**2)
-    return (squares - encoded.log_scale - encoded.log_determinant) / encoded.z.numel()
-
-
-def fit_waveglow(
-    network: WaveGlowNetwork,
-    waves: Sequence[np.ndarray],
-    *,
-    steps: int,
-    batch_size: int = 12,
-    segment: int = 16000,
-    learning_rate: float = 1e-4,
-    sigma: float = 1.0,
-    seed: int = 1234,
-    checkpoints: str | Path | None = None,
-    save_every: int = 1000,
-) -> Iterator[float]:
-    """Train a network, on the device it is on, and give the loss of each step.
-
-    Stop at any moment; with `checkpoints`, the same call then goes on, and gives what it would have given.
-
-    Parameters
-    ----------
-    network : WaveGlowNetwork
-        Changed in place.
-    waves : sequence of np.ndarray, shape (samples,)
-        Sounds at 22,050 Hz, each of at least `segment` samples.
-    steps, batch_size : int
-        How often to change the weights in all, and how many segments to learn from each time.
-    segment : int
-        Samples that are cut out at random. This and the following are NVIDIA's values.
-    learning_rate : float
-        Of Adam.
-    sigma : float
-        Deviation that the noise shall have.
-    seed : int
-        Of the choice of segments.
-    checkpoints : str or Path, optional
-        Folder that keeps what is needed to go on; its file is also one that `load_waveglow` reads.
-    save_every : int
-        Steps between checkpoints; one more is written at the end, also when the training is stopped.
-
-    Raises
-    ------
-    TrainingError
-        If a wave is too short, or the loss is no longer a number.
-    """
-    short = min(len(wave) for wave in waves)
-    if short < segment:
-        raise TrainingError(f"A wave has {short} samples, expected {segment} or more. Leave it out, or cut less.")
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    kept = None if checkpoints is None else Checkpoints(checkpoints)
-    done = _go_on(network, optimizer, kept.newest()) if kept else 0
-    saved = done
-    try:
-        while done < steps:
-            loss = _waveglow_step(network, waves, segment, batch_size, sigma, seed=seed, step=done)
-            check_finite(loss.item(), done)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            done += 1
-            if kept and done % save_every == 0:
-                saved = _save_waveglow(network, optimizer, kept, done)
-            yield loss.item()
-    finally:
-        if kept and done > saved:
-            _save_waveglow(network, optimizer, kept, done)
-
-
-def _waveglow_step(
-    network: WaveGlowNetwork,
-    waves: Sequence[np.ndarray],
-    segment: int,
-    batch_size: int,
-    sigma: float,
-    *,
-    seed: int,
-    step: int,
-) -> torch.Tensor:
-    """Loss on segments that are cut out at random."""
-    audio = AudioConfig(n_mels=network.sizes.n_mels, hop_length=network.sizes.hop_length)
-    device = network.upsample.weight.device
-    places = choose_pieces([len(wave) for wave in waves], segment, batch_size, seed=seed, step=step)
-    cut = np.stack([waves[index][start : start + segment] for index, start in places])
-    return waveglow_loss(network.encode(log_mel(cut, audio).to(device), torch.from_numpy(cut).to(device)), sigma)
-
-
-def _go_on(network: WaveGlowNetwork, optimizer: torch.optim.Optimizer, known: dict | None) -> int:
-    """Take over what a checkpoint knows, and return the steps it has had."""
-    if known is None:
-        return 0
-    network.load_state_dict(known["state_dict"])
-    optimizer.load_state_dict(known["optimizer"])
-    return known["step"]
-
-
-def _save_waveglow(
-    network: WaveGlowNetwork, optimizer: torch.optim.Optimizer, kept: Checkpoints, step: int
-) -> int:
-    state = {"state_dict": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-    kept.save(step, state)
-    return step

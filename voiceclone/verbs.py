@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from .train import Step, TrainConfig
+    from .vocoders.hifigan_training import TuneStep
+    from .vocoders.waveglow_training import WaveGlowStep
     from .voice import Voice
 
 SAMPLE_TAKES = Path(__file__).resolve().parent.parent / "data" / "sample_voice" / "takes"
@@ -183,13 +185,14 @@ def tune(options: argparse.Namespace) -> None:
 
     voice = _voice(options)
     run = find_checkpoint(voice, options.run).parent.parent
-    tuned = (_tune_waveglow if options.vocoder == "waveglow" else _tune_hifigan)(voice, run, options)
-    if not tuned:
+    step, name = (_tune_waveglow if options.vocoder == "waveglow" else _tune_hifigan)(voice, run, options)
+    if step is None:
         print("nothing left to learn: it has had its time, more --minutes tune on")
+    print(f"vocoder: {name}")
 
 
-def _tune_hifigan(voice: Voice, run: Path, options: argparse.Namespace) -> bool:
-    """Whether there was anything left to learn."""
+def _tune_hifigan(voice: Voice, run: Path, options: argparse.Namespace) -> tuple[TuneStep | None, str | None]:
+    """The last step, if any was left to take, and what the vocoder is called."""
     from .vocoders.hifigan_training import TuneConfig
     from .vocoders.hifigan_training import tune as steps
     from .vocoders.tuned import tuned_vocoder
@@ -203,12 +206,11 @@ def _tune_hifigan(voice: Voice, run: Path, options: argparse.Namespace) -> bool:
         for step in steps(voice, config):
             bar.update(step.step - bar.n)
             bar.set_postfix_str(f"mel error {step.learned.mel_loss:.3f}")
-    print(f"vocoder: {tuned_vocoder(voice, run.name)}")
-    return step is not None
+    return step, tuned_vocoder(voice, run.name)
 
 
-def _tune_waveglow(voice: Voice, run: Path, options: argparse.Namespace) -> bool:
-    """Whether there was anything left to learn."""
+def _tune_waveglow(voice: Voice, run: Path, options: argparse.Namespace) -> tuple[WaveGlowStep | None, str]:
+    """As `_tune_hifigan`."""
     from .vocoders.tuned import waveglow_of
     from .vocoders.waveglow_network import WaveGlowSizes
     from .vocoders.waveglow_training import WaveGlowConfig, tune_waveglow
@@ -226,8 +228,7 @@ def _tune_waveglow(voice: Voice, run: Path, options: argparse.Namespace) -> bool
                 bar.set_postfix_str(f"loss {step.loss:.3f}")
             if step.validation_loss is not None:
                 bar.write(f"step {step.step}: loss {step.validation_loss:.3f} of the held-out clips")
-    print(f"vocoder: waveglow:{waveglow_of(run)}")
-    return step is not None
+    return step, f"waveglow:{waveglow_of(run)}"
 
 
 def _only_with(vocoder: str, options: argparse.Namespace, *names: str) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import shutil
 import time
+import warnings
 import zipfile
 from copy import deepcopy
 from dataclasses import replace
@@ -24,7 +25,7 @@ from voiceclone.export import export, import_zip
 from voiceclone.files import package_file
 from voiceclone.synthesize import Synthesizer
 from voiceclone.tacotron2 import Tacotron2
-from voiceclone.tacotron2.checkpoint import Checkpoint, save_checkpoint
+from voiceclone.tacotron2.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from voiceclone.vocoders import fitting, hifigan, load_vocoder, vocode
 from voiceclone.vocoders.aligned import SILENCE, AlignedClip, aligned_clips, cut, mel_error
 from voiceclone.vocoders.comparison import compare_vocoders
@@ -458,6 +459,34 @@ def test_a_run_speaks_with_its_own_vocoder_where_it_has_one(fresh, start):
     assert Synthesizer.open(fresh, vocoder=f"hifigan:{start}").vocoder.name == f"hifigan:{start}"
     shutil.copytree(fresh.run_dir("main") / "checkpoints", fresh.run_dir("other") / "checkpoints")
     assert Synthesizer.open(fresh, run="other").vocoder.name == "hifigan"  # which nothing was tuned to
+
+
+def test_a_run_that_was_trained_on_says_once_that_its_vocoder_was_not(fresh, start, tmp_path, capsys):
+    def trained_on(seed: int) -> None:
+        torch.manual_seed(seed)
+        best = fresh.run_dir("main") / "checkpoints" / "best.pt"
+        save_checkpoint(best, replace(load_checkpoint(best), model=Tacotron2(TINY)))
+
+    def warnings_of(voice: Voice, **how: str) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert Synthesizer.open(voice, **how).vocoder.name == how.get("vocoder", "hifigan_tuned")
+        return [str(one.message) for one in caught]
+
+    list(tune(fresh, settings(start, steps=1)))
+    assert warnings_of(fresh) == warnings_of(import_zip(export(fresh), root=tmp_path / "elsewhere")) == []
+    trained_on(1)
+    assert warnings_of(fresh, vocoder="hifigan") == []
+    (said,) = warnings_of(fresh)
+    assert "run 'main' has been trained since" in said and "voiceclone tune VOICE --run main" in said
+    assert warnings_of(fresh) == []
+    list(tune(fresh, settings(start, steps=1)))
+    assert warnings_of(fresh) == []
+    trained_on(2)
+    capsys.readouterr()
+    assert main(["say", str(fresh.path), "Yes.", "-o", str(tmp_path / "yes.wav")]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "trained since" in line]
+    assert len(lines) == 1 and lines[0].startswith("voiceclone: The run 'main'")
 
 
 def test_going_on_gives_what_would_have_been(fresh, start, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -209,3 +210,11 @@ def test_progress_says_what_is_done_out_of_all(capsys):
     for done in (1, 2, 3):
         progress(done, 3)
     assert capsys.readouterr().out.splitlines()[-1] == "clips heard: 3 of 3"
+
+
+def test_a_warning_is_one_line_at_once_and_without_where_it_arose(capsys):
+    with widgets.plain_warnings():
+        warnings.warn("The drive is full.", stacklevel=1)
+        assert capsys.readouterr().out == "The drive is full.\n"
+    with pytest.warns(UserWarning, match="again"):
+        warnings.warn("As they are shown again.", stacklevel=1)

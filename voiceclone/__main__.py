@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,7 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; errors of ours are one line.
+    """Run one verb; warnings, and errors of ours, are one line each.
 
     Returns
     -------
@@ -226,7 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(arguments)
     try:
-        options.function(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            options.function(options)
     except (VoiceCloneError, OSError) as error:
         print(f"voiceclone: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -234,6 +237,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("voiceclone: interrupted; what is done is kept, run the same again to go on", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def _show_warning(warning: Warning | str, *_: Any, **__: Any) -> None:
+    """Say it in one line, as errors are; the line of code where it arose helps nobody here."""
+    print(f"voiceclone: {' '.join(str(warning).split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

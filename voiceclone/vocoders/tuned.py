@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..drive import VOCODER as FOLDER
 from ..drive import WAVEGLOW, working_folder
 from ..errors import CheckpointError
+from ..files import file_hash
 from . import Vocoder, load_vocoder
 
 if TYPE_CHECKING:
@@ -84,6 +87,11 @@ def load_vocoder_of(
     ------
     CheckpointError
         If no vocoder was tuned to the run, but that one is asked for.
+
+    Warns
+    -----
+    UserWarning
+        If the run was trained since its vocoder was tuned to it.
     """
     own = waveglow_of(run) if name == WAVEGLOW_TUNED else generator_of(run)
     if name not in (TUNED, WAVEGLOW_TUNED, AUTO) or (name == AUTO and not own.is_file()):
@@ -96,4 +104,24 @@ def load_vocoder_of(
         )
     vocoder = load_vocoder(kind, own, device, denoise=denoise)
     vocoder.name = TUNED if name == AUTO else name
+    _check_state(run, own)
     return vocoder
+
+
+def _check_state(run: Path, own: Path) -> None:
+    """Warn where the Tacotron 2 to whose spectrograms a vocoder was tuned is no longer what it was."""
+    known = tuning_of(own)
+    if "drawn_by" in known:
+        path = run / "checkpoints" / known["checkpoint"]
+        now = file_hash(path) if path.is_file() else ""
+        if now != known["drawn_by"]:
+            _warn(run, now)
+
+
+@cache  # once for each state, however often the run is opened
+def _warn(run: Path, now: str) -> None:
+    warnings.warn(
+        f"The run {run.name!r} has been trained since its vocoder was tuned to it. It speaks all the same; to tune it "
+        f"to the run as it is now: python -m voiceclone tune VOICE --run {run.name} (or tune_minutes in notebook 06).",
+        stacklevel=4,
+    )

@@ -55,13 +55,15 @@ def headless() -> bool:
 @contextmanager
 def plain_warnings() -> Iterator[None]:
     """Show warnings as one quiet line each, without the file and line of code that a notebook would print."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default", UserWarning)
-        yield
     from IPython.display import display
 
-    for warning in caught:
-        display(Markup(f"<em>{html.escape(str(warning.message))}</em>", str(warning.message)))
+    def show(message: Warning, *_: Any, **__: Any) -> None:
+        display(Markup(f"<em>{html.escape(str(message))}</em>", str(message)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show
+        yield
 
 
 class Panel(ABC):

@@ -38,7 +38,7 @@ def tune_vocoder(voice: Voice, config: TuneConfig) -> None:
 
     shown, last, due = Printed(), None, 0.0
     shown.show_line("Drawing the clips as the clone would.")
-    with closing(tune(voice, config)) as steps:
+    with plain_warnings(), closing(tune(voice, config)) as steps:
         try:
             for last in steps:
                 if time.monotonic() >= due:

@@ -17,7 +17,7 @@ import pytest
 import torch
 from tiny import TINY
 
-from voiceclone import Voice, drive
+from voiceclone import Voice, drive, widgets
 from voiceclone.__main__ import main
 from voiceclone.audio import AudioConfig, log_mel, save
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
@@ -385,6 +385,13 @@ def test_the_command_line_says_when_nothing_is_left_to_learn(fresh, start, capsy
     assert main(["tune", own, "--steps", "1", "--start", start]) == 0
     said = capsys.readouterr().out.splitlines()
     assert "nothing left to learn" in said[0] and said[1] == f"vocoder: {tuned_vocoder(fresh)}"
+
+
+def test_a_notebook_tunes_and_says_when_nothing_is_left(fresh, start, capsys):
+    widgets.tune_vocoder(fresh, settings(start, steps=1))
+    assert "step 1 " in capsys.readouterr().out
+    widgets.tune_vocoder(fresh, settings(start, steps=1))
+    assert "Nothing left to tune" in capsys.readouterr().out
 
 
 def test_what_speaks_lies_between_the_start_and_what_was_learned(fresh, start, weights):

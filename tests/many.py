@@ -57,9 +57,9 @@ def unequal(count: int = 8) -> list[Example]:
     return made
 
 
-def a_learner() -> Learner:
+def a_learner(**changes: int) -> Learner:
     torch.manual_seed(0)
-    return Learner(Tacotron2(PLAIN), STEADY, device="cpu")
+    return Learner(Tacotron2(PLAIN), replace(STEADY, **changes), device="cpu")
 
 
 def learn(folder: str) -> None:

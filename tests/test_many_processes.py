@@ -73,12 +73,32 @@ def test_processes_share_every_part_of_a_batch_and_pad_it_as_one_does(count, pro
             assert share.attention.shape[1:] == part.attention.shape[1:]
 
 
-@pytest.mark.parametrize(("processes", "parts"), [(4, 1), (2, 2)])
-def test_more_processes_or_parts_than_clips_are_refused(processes, parts):
+def test_more_processes_than_clips_are_refused():
     learner = many.a_learner()
-    learner.processes, learner.parts = processes, parts
-    with pytest.raises(TrainingError, match=f"3 clips.*{parts} parts.*{processes} processes"):
+    learner.processes = 4
+    with pytest.raises(TrainingError, match="4 processes.*batches of 3 clips"):
         next(learner.batches(many.examples(3), seed=1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "before", "now", "count", "fitted"),
+    [
+        (4, 1, 1, 4, 4), (4, 1, 2, 4, 2), (3, 1, 2, 4, 2), (3, 1, 2, 3, 1), (4, 1, 8, 8, 1), (2, 2, 2, 4, 2),
+        (1, 4, 2, 4, 2),
+    ],  # fmt: skip
+)
+def test_parts_of_a_batch_are_fitted_to_the_processes_that_go_on(parts, before, now, count, fitted):
+    stored, learner = many.a_learner(), many.a_learner(batch_size=8)
+    stored.parts, stored.processes, learner.processes = parts, before, now
+    learner.load_state(stored.state(), stored.averaged)
+    batch = next(learner.batches(many.unequal(count), seed=1))
+    assert learner.parts == fitted and len(batch.text) == -(-count // now)
+
+
+def test_parts_asked_for_are_no_fewer_when_a_run_goes_on():
+    stored, learner = many.a_learner(), many.a_learner(accumulate=2)
+    learner.load_state(stored.state(), stored.averaged)
+    assert learner.parts == 2
 
 
 # A whole training -------------------------------------------------------------------------------------------------

@@ -163,11 +163,13 @@ class Learner:
             seed=seed,
             first_step=self.step,
         )
-        if self.processes > 1 and sampler.smallest < self.parts * self.processes:
+        if sampler.smallest < self.processes:
             raise TrainingError(
-                f"Batches of {sampler.smallest} clips ({len(examples)} clips in all) cannot be taken in {self.parts} "
-                f"parts by each of {self.processes} processes. Use fewer of either, a larger batch_size, or more clips."
+                f"{self.processes} processes cannot share batches of {sampler.smallest} clips ({len(examples)} clips "
+                "in all). Use fewer processes, a larger batch_size, or more clips."
             )
+        if self.processes > 1:  # of each part every process needs a clip
+            self.parts = min(self.parts, sampler.smallest // self.processes)
         loader = DataLoader(
             Examples(examples),
             batch_sampler=sampler,
@@ -341,6 +343,7 @@ class Learner:
             "random": torch.get_rng_state(),
             "scaler": self.scaler.state_dict(),
             "parts": self.parts,
+            "processes": self.processes,
         }
         if self.device.type == "cuda":
             state["random_gpu"] = torch.cuda.get_rng_state(self.device)
@@ -355,7 +358,9 @@ class Learner:
         self.plain.load_state_dict(state["weights"])
         if state.get("scaler") and self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
-        self.parts = state.get("parts", self.parts)
+        # As many clips at once as there was memory for, however many processes share them now.
+        parts = math.ceil(state.get("parts", 1) * state.get("processes", 1) / self.processes)
+        self.parts = max(parts, self.config.accumulate)
         torch.set_rng_state(state["random"])
         if "random_gpu" in state and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_gpu"], self.device)

@@ -25,25 +25,27 @@ from voiceclone.vocoders.base import Vocoder
 from voiceclone.voice import Clip, Voice
 
 SYMBOLS, FRAMES = 12, 36
+LOSSES = ("loss", "mel_loss", "gate_loss", "attention_loss", "pitch_loss")
 
-# Without dropout and noise, which every process draws for itself; contrast and pitch count by their own frames.
+# Without dropout and noise, which every process draws for itself.
 PLAIN = replace(
     TINY, encoder_dropout=0.0, prenet_dropout=0.0, attention_dropout=0.0, decoder_dropout=0.0, postnet_dropout=0.0
 )
-STEADY = replace(QUICK, batch_size=4, frame_dropout=0.0, frame_noise=0.0, loss=LossConfig(absolute=1.0, attention=0.5))
+STEADY = replace(QUICK, batch_size=4, frame_dropout=0.0, frame_noise=0.0,
+                 loss=LossConfig(absolute=1.0, contrast=1.0, attention=0.5))  # fmt: skip
 
 
-def examples(count: int = 8, *, longest: int = FRAMES) -> list[Example]:
-    """Clips of random frames, every second of them as short as `longest` lets it be."""
+def examples(count: int = 8) -> list[Example]:
+    """Clips of random frames, each with a pitch in more of them than the one before."""
     made = []
     for number in range(count):
         random = np.random.default_rng(number)
-        frames = longest if number % 2 else FRAMES
-        ends = np.linspace(0, frames, SYMBOLS + 1)[1:].astype(np.float32)
+        ends = np.linspace(0, FRAMES, SYMBOLS + 1)[1:].astype(np.float32)
         ids = random.integers(64, 148, SYMBOLS)
-        mel = torch.from_numpy(random.normal(-5, 2, (80, frames)).astype(np.float32))
+        mel = torch.from_numpy(random.normal(-5, 2, (80, FRAMES)).astype(np.float32))
         speaker = torch.nn.functional.normalize(torch.from_numpy(random.normal(size=256).astype(np.float32)), dim=0)
-        made.append(Example(f"{number:04d}", "text", ids, mel, ends, speaker, np.full(frames, 150, np.float32)))
+        pitch = np.where(random.random(FRAMES) < (number + 1) / (count + 1), 150, 0).astype(np.float32)
+        made.append(Example(f"{number:04d}", "text", ids, mel, ends, speaker, pitch))
     return made
 
 
@@ -73,7 +75,7 @@ def learn(folder: str) -> None:
     batches = other.batches(unequal(), seed=1)
     for _ in range(3):
         steps.append(other.learn(next(batches), other.step / 10))
-    content = [[step.loss, step.mel_loss, step.gate_loss, step.attention_loss, step.grad_norm] for step in steps]
+    content = [[getattr(step, loss) for loss in (*LOSSES, "grad_norm")] for step in steps]
     weights = sum(float(tensor.double().abs().sum()) for tensor in other.averaged.state_dict().values())
     Path(folder, f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps([content, weights, other.processes]))
 

@@ -8,8 +8,7 @@ from itertools import count
 
 import pytest
 import torch
-from many import PLAIN, STEADY
-from many import examples as random_examples
+from many import PLAIN, STEADY, unequal
 from tiny import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -88,7 +87,7 @@ def test_a_training_step_asks_for_no_tensors_value(config):
     The encoder is left out: torch's own packing of texts of unequal length asks for their lengths.
     """
     model = Tacotron2(config).to("meta").train()
-    batch = collate(random_examples(4, longest=24), config.n_frames_per_step).to("meta")
+    batch = collate(unequal(4), config.n_frames_per_step).to("meta")
     width = config.symbols_embedding_dim
     encoded = torch.zeros(*batch.text.shape, width, device="meta", requires_grad=True)
     outside = torch.zeros_like(batch.text, dtype=torch.bool)
@@ -147,7 +146,7 @@ def test_speaking_that_looks_seldom_whether_it_is_over_says_the_same(config):
 
 
 def test_what_a_gpu_has_learned_goes_on_without_one():
-    clips = random_examples()
+    clips = unequal()
     first = Learner(Tacotron2(PLAIN), STEADY, device="cpu")
     first.learn(next(first.batches(clips, seed=1)), 0.0)
     state, averaged = deepcopy((first.state(), first.averaged))

@@ -28,7 +28,8 @@ TESTS = Path(__file__).parent
 
 def launched(*arguments, processes=2):
     """Run something of this folder in processes that ``accelerate launch`` starts; what they print."""
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    places = os.pathsep.join(map(str, (TESTS, TESTS.parent)))  # this very package, wherever another is installed
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
     options = ("--multi_gpu", "--num_machines", 1, "--mixed_precision", "no", "--dynamo_backend", "no")
     port = ("--main_process_port", 0)  # a free one
     command = ("-m", "accelerate.commands.launch", *options, *port, "--num_processes", processes, *arguments)
@@ -46,7 +47,7 @@ def test_two_processes_learn_what_one_does(tmp_path, monkeypatch):
     steps, weights, processes = json.loads((tmp_path / "0.json").read_text())
     assert processes == 1 and [two[2] for two in of_two] == [2, 2]
     assert of_two[0][:2] == of_two[1][:2]  # every process knows all losses, and has the same weights
-    np.testing.assert_allclose(of_two[0][0], steps, rtol=1e-3)
+    np.testing.assert_allclose(of_two[0][0], steps, rtol=1e-4)
     assert of_two[0][1] == pytest.approx(weights, rel=1e-4)
 
 

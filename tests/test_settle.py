@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from many import examples as random_examples
+from many import unequal
 from tiny import TINY
 
 from voiceclone.dataset import collate
@@ -22,7 +22,7 @@ def a_model(seed: int) -> Tacotron2:
 
 @pytest.fixture(scope="module")
 def examples():
-    return random_examples(longest=24)
+    return unequal()
 
 
 def weights(model: Tacotron2) -> dict[str, torch.Tensor]:

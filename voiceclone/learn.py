@@ -19,7 +19,7 @@ from .dataset import Batch, Example, Examples, LengthBuckets, collate
 from .device import choose_device, fast_precision
 from .errors import TrainingError, VoiceCloneError
 from .schedule import Cosine, Exponential
-from .tacotron2 import LossConfig, Losses, Tacotron2, tacotron_loss
+from .tacotron2 import Counts, LossConfig, Losses, Tacotron2, loss_counts, tacotron_loss
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BAD_STEPS = 10  # steps in a row without a finite loss after which training gives up
@@ -229,21 +229,16 @@ class Learner:
         return Learned(*losses, norm, rate, skipped, notes)
 
     def _gradients(self, batch: Batch) -> torch.Tensor | None:
-        """Add up the gradients of a batch; its losses (5,), those of all processes' clips. None if out of memory.
-
-        Each part of the batch counts by its frames, so that the whole counts as if it had been taken at once.
-        """
-        parts = batch.split(self.parts)
-        frames = self._sum_over_processes(batch.mel_lengths.sum()) / self.processes
-        shares = [part.mel_lengths.sum() / frames for part in parts]
+        """Add up the gradients of a batch; its losses (5,), those of all processes' clips. None if out of memory."""
+        parts, counts = batch.split(self.parts), self._counts(batch)
         losses = torch.zeros(5, device=self.device)
         try:
-            for number, (part, share) in enumerate(zip(parts, shares, strict=True), 1):
+            for number, part in enumerate(parts, 1):
                 with nullcontext() if number == len(parts) else self.accelerator.no_sync(self.model):
-                    of_part = self._losses(part)
-                    self.scaler.scale(of_part.total * share).backward()
+                    of_part = self._losses(part, counts)
+                    self.scaler.scale(of_part.total).backward()
                 each = (of_part.total, of_part.mel, of_part.gate, of_part.attention, of_part.pitch)
-                losses += torch.stack([loss.detach().float() for loss in each]) * share
+                losses += torch.stack([loss.detach().float() for loss in each])
         except torch.OutOfMemoryError as error:
             if self.processes > 1:  # the others wait for this one's gradients
                 raise TrainingError(
@@ -257,13 +252,19 @@ class Learner:
             ) from error
         return self._sum_over_processes(losses) / self.processes
 
-    def _losses(self, batch: Batch) -> Losses:
+    def _counts(self, batch: Batch) -> Counts:
+        """Of all processes' clips, as a mean over the processes, since their gradients become a mean, too."""
+        n_frames_per_step = self.plain.config.n_frames_per_step
+        counts = loss_counts(batch.mel_lengths, batch.mels.shape[2], n_frames_per_step, batch.attention, batch.pitch)
+        return Counts(*self._sum_over_processes(torch.stack(counts)) / self.processes)
+
+    def _losses(self, batch: Batch, counts: Counts) -> Losses:
         precision = self.config.mixed_precision
         with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "no"):
             output = self.model(
                 batch.text, batch.text_lengths, self._roughened(batch), batch.mel_lengths, batch.speaker, batch.pitch
             )
-        return tacotron_loss(self.plain, output, batch.mels, batch.attention, self.config.loss, batch.pitch)
+        return tacotron_loss(self.plain, output, batch.mels, batch.attention, self.config.loss, batch.pitch, counts)
 
     def agree(self, value: float) -> float:
         """What the main process says, which the others hear: clocks and previews are its alone."""

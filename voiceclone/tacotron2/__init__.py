@@ -2,7 +2,7 @@
 
 from .checkpoint import load_nvidia, save_nvidia
 from .config import FULL, PRESETS, SMALL, Tacotron2Config
-from .loss import LossConfig, Losses, tacotron_loss
+from .loss import Counts, LossConfig, Losses, loss_counts, tacotron_loss
 from .model import AttentionWindow, Tacotron2, TacotronOutput
 from .warm_start import WarmStart, warm_start
 
@@ -11,6 +11,7 @@ __all__ = [
     "PRESETS",
     "SMALL",
     "AttentionWindow",
+    "Counts",
     "LossConfig",
     "Losses",
     "Tacotron2",
@@ -18,6 +19,7 @@ __all__ = [
     "TacotronOutput",
     "WarmStart",
     "load_nvidia",
+    "loss_counts",
     "save_nvidia",
     "tacotron_loss",
     "warm_start",

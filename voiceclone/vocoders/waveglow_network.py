@@ -35,6 +35,10 @@ class WaveGlowSizes:
     n_channels: int = 256  # of each WaveNet
     kernel_size: int = 3  # groups
 
+    def __str__(self) -> str:
+        """In a few words, for messages."""
+        return f"{self.n_flows} flows of {self.n_layers} layers and {self.n_channels} channels"
+
     @property
     def flow_channels(self) -> tuple[int, ...]:
         """Channels that each flow works on; the first has them all, `n_group`."""

@@ -208,8 +208,7 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Everything that is needed to go on; ``load_waveglow`` reads it, too."""
-        state = {"state_dict": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        return state | {"step": self.step}
+        return {"state_dict": self.network.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -320,8 +319,9 @@ class _Session:
     def _take_over(self, known: dict[str, Any]) -> None:
         if known["begins"] != self.begins:
             raise TrainingError(
-                f"{self.folder} holds what was learned from {known['start']}, not from {self.config.start} or in other "
-                "sizes. Give that start to go on, or begin anew (--no-resume; resume=False), which drops it."
+                f"{self.folder} holds what was learned from {known['start']} as it was then ({known['sizes']}), not "
+                f"from {self.config.start} as it is now ({self.learner.network.sizes}). Give that start to go on, or "
+                "begin anew (--no-resume; resume=False), which drops it."
             )
         self.learner.load_state(known)
         self.fresh = known["data"] != self.data  # the voice has changed: what is known is kept, the budget begins anew
@@ -360,8 +360,7 @@ class _Session:
 
     def _said(self, loss: float | None, validation: float | None, path: Path | None) -> WaveGlowStep:
         """What a step did, in the log too."""
-        name = path.name if path else None
-        step = WaveGlowStep(self.learner.step, loss, validation, self.best, self.seconds, name)
+        step = WaveGlowStep(self.learner.step, loss, validation, self.best, self.seconds, path and path.name)
         self.log.append(asdict(step))
         for note in self.keeper.notes():
             warnings.warn(note, stacklevel=3)
@@ -389,10 +388,11 @@ class _Session:
     def _save(self) -> Path:
         """Write all that is needed to go on, and what was spent."""
         about = {"data": self.data, "begins": self.begins, "start": self.config.start, "best": self.best}
+        about["sizes"] = str(self.learner.network.sizes)
         spent = {"first_step": self.first_step, "seconds": self.seconds}
         path = self.checkpoints.save(self.learner.step, self.learner.state() | about | spent)
         content = about | {"spent": {"steps": self.learner.step - self.first_step, "seconds": self.seconds}}
-        content["config"] = asdict(self.config) | {"sizes": asdict(self.learner.network.sizes)}
+        content["config"] = asdict(self.config)
         with atomic_write(self.folder / "config.json", "w") as file:
             json.dump(content, file, indent=1)
         self.keeper.keep(self.log.path, self.folder / "config.json")

@@ -75,10 +75,9 @@ def learn_config(preset: str, count: int, *, based: bool, device: str) -> LearnC
     device : str
         ``"cpu"`` or ``"cuda"``.
     """
-    rates = {("small", True): 3e-4, ("small", False): 1e-3, ("full", True): 3e-4, ("full", False): 1e-3}
     return LearnConfig(
         batch_size=max(1, min(12 if preset == "small" else 32, count)),
-        learning_rate=rates[preset, based],
+        learning_rate=3e-4 if based else 1e-3,
         warmup_steps=30 if based else 200,
         average=0.99 if based else 0.998,
         frame_dropout=0.1,
@@ -123,7 +122,7 @@ class Learner:
         self.optimiser = torch.optim.Adam(
             self.plain.parameters(),
             lr=config.learning_rate,
-            betas=tuple(config.betas),
+            betas=config.betas,
             weight_decay=config.weight_decay,
             fused=on_gpu,
         )

@@ -123,7 +123,7 @@ def _finished(run: Path, voice: Voice, config: TrainConfig) -> bool:
         content.get("data") == voice.content_hash()
         and content.get("preset") == config.preset
         and share_spent(config, **spent) >= 1
-        and any((run / "checkpoints").glob("best.pt"))
+        and (run / "checkpoints" / "best.pt").exists()
     )
 
 

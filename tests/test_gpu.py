@@ -13,7 +13,7 @@ from tiny import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from voiceclone.dataset import collate
-from voiceclone.device import choose_device, fast_precision, seeded
+from voiceclone.device import choose_device, fast_precision, seeded, without_denormals
 from voiceclone.errors import UnavailableError
 from voiceclone.learn import Learner, learn_config
 from voiceclone.tacotron2 import AttentionWindow, LossConfig, Tacotron2, TacotronOutput, tacotron_loss
@@ -75,6 +75,17 @@ def test_what_a_seeded_block_draws_leaves_no_trace():
             drawn.append(torch.rand(3))
     assert torch.equal(*drawn)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_denormals_are_nought_within_and_numbers_again_afterwards():
+    small = torch.tensor(1e-38)
+    for _ in range(2):
+        with without_denormals():
+            assert small * 0.1 == 0
+            with without_denormals():
+                pass
+            assert small * 0.1 == 0
+        assert small * 0.1 != 0
 
 
 # Nothing is waited for --------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ PATIENCE = 180.0  # s that the end of a training waits for the last copies
 CONFIG = "config.json"
 VOCODER, WAVEGLOW = "vocoder", "waveglow"  # folders of HiFi-GAN and WaveGlow tuned to a run, below the run's
 _NUMBERED = re.compile(r"step-(\d+)\.pt")
+_AT_WORK: dict[tuple[Path, Path], Keeper] = {}  # the last of each two folders, which may still copy after its session
 
 
 def working_folder(run: Path) -> Path:
@@ -62,8 +63,11 @@ class Keeper:
         self._doing: str | None = None
         self._failing = False
         self._closing = False
+        self._given_up = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        if before := _AT_WORK.get((self.work, self.lasting)):
+            before._give_up()
 
     @property
     def apart(self) -> bool:
@@ -151,8 +155,18 @@ class Keeper:
                 wanted[name] = None
             if self._thread is None and wanted:
                 self._thread = threading.Thread(target=self._work_off, name="keeper", daemon=True)
+                _AT_WORK[self.work, self.lasting] = self
                 self._thread.start()
             self._changed.notify_all()
+
+    def _give_up(self) -> None:
+        """Leave the rest to the session that follows: what was ordered here may undo what that one does."""
+        with self._changed:
+            self._closing = self._given_up = True
+            self._to_copy.clear()
+            self._to_drop.clear()
+            self._changed.notify_all()
+        self._thread.join(self.patience)
 
     def _work_off(self) -> None:
         wait = self.first_wait
@@ -195,7 +209,8 @@ class Keeper:
     def _put_off(self, name: str, names: dict[str, None], error: OSError) -> None:
         """Say once that it does not work, and try the others first."""
         with self._changed:
-            if name not in self._to_copy and name not in self._to_drop:  # nothing else was ordered meanwhile
+            ordered = name in self._to_copy or name in self._to_drop  # anew, meanwhile
+            if not ordered and not self._given_up:
                 names[name] = None
             if not self._failing:
                 self._failing = True

@@ -234,6 +234,12 @@ def test_going_on_gives_what_would_have_been(fresh, start, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_what_has_diverged_is_not_gone_on_from(fresh, start):
+    with pytest.raises(TrainingError, match="with a lower learning rate"):
+        list(tune(fresh, settings(start, steps=4, learning_rate=1e30)))
+    assert [step.step for step in tune(fresh, settings(start, steps=2))] == [1, 2]
+
+
 def test_a_torn_checkpoint_is_passed_over_and_another_start_begins_anew(fresh, start):
     list(tune(fresh, settings(start, steps=2)))
     kept = fresh.run_dir("main") / "vocoder" / "checkpoints"

@@ -216,6 +216,16 @@ def test_learning_that_diverges_stops(weights):
         learner.learn(torch.full((2, 80, 6), torch.nan), torch.zeros(2, 6 * HOP))
 
 
+def test_a_gradient_that_is_no_number_leaves_the_generator_as_it_is(weights):
+    config = TuneConfig(steps=1, **SMALL)
+    learner = tuner(weights, config)
+    learner.generator.conv_post.bias.register_hook(lambda gradient: gradient * np.inf)
+    with pytest.raises(TrainingError, match="step 0"):
+        learner.learn(*lesson(clip_of(buzz(0.2)), config, 0))
+    kept = hifigan.authors_weights(learner.generator)
+    assert all(torch.equal(kept[name], weights[name]) for name in weights)
+
+
 def test_a_loss_that_is_no_number_leaves_the_generator_as_it_is(weights):
     config = TuneConfig(steps=1, mel_weight=float("inf"), **SMALL)
     learner = tuner(weights, config)

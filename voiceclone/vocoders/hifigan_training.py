@@ -298,6 +298,9 @@ class _Tuning:
                 for note in self.keeper.notes():
                     warnings.warn(note, stacklevel=2)
                 yield step
+        except TrainingError:  # nobody shall go on from what has diverged
+            saved = tuner.step
+            raise
         finally:
             self._end(saved)
 

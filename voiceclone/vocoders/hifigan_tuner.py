@@ -185,10 +185,13 @@ class Tuner:
 
 
 def _descend(optimiser: torch.optim.Optimizer, step: int, loss: torch.Tensor, *parts: torch.Tensor) -> list[float]:
-    """Lower a loss if it is finite; gives it and its parts as numbers, all at once: a GPU is waited for each time."""
-    numbers = torch.stack((loss, *parts)).tolist()
-    check_finite(numbers[0], step)
+    """Lower a loss if it and its gradient are finite; gives it and its parts as numbers."""
     optimiser.zero_grad()
     loss.backward()
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(weights, torch.inf)
+    norm, *numbers = torch.stack((norm, loss, *parts)).tolist()  # one question, for which a GPU is waited for
+    check_finite(numbers[0], step)
+    check_finite(norm, step)
     optimiser.step()
     return numbers

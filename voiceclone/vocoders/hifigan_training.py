@@ -12,9 +12,6 @@ learned, as `voiceclone.settle` has it for Tacotron 2: most of the voice's colou
 
 from __future__ import annotations
 
-import json
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,68 +22,18 @@ import torch
 from ..audio import AudioConfig
 from ..device import choose_device
 from ..drive import Keeper
-from ..errors import CheckpointError, TrainingError, VoiceCloneError
-from ..files import atomic_write, file_hash, text_hash
-from ..log import Log
+from ..errors import CheckpointError
+from ..files import file_hash, text_hash
 from ..weights import write_weights
 from .aligned import AlignedClip, aligned_clips, cut
-from .fitting import Budget, Checkpoints, choose_pieces
+from .fitting import Session, checkpoint_to_fit, choose_pieces
 from .hifigan import Weights, authors_weights, build_generator, build_trainable, read_generator
 from .hifigan_discriminators import Discriminators
-from .hifigan_tuner import Tuned, Tuner
+from .hifigan_tuner import TuneConfig, Tuned, Tuner
 from .tuned import FOLDER, GENERATOR, generator_of, tuning_of
 
 if TYPE_CHECKING:
     from ..voice import Clip, Voice
-
-DEFAULT_MINUTES = 30.0
-
-
-@dataclass(frozen=True)
-class TuneConfig:
-    """How a vocoder is fine-tuned. The budget is in minutes or in steps, whichever is spent first."""
-
-    minutes: float | None = None  # over all sessions; None = 30, unless steps are given
-    steps: int | None = None  # optimiser steps, over all sessions
-    run: str | None = None  # whose Tacotron 2 draws the spectrograms; None = the one that was worked on last
-    checkpoint: str = "best"  # of that run
-    start: str | None = None  # a generator's file, or what `fetch` takes; None = the authors' universal one
-    resume: bool = True  # go on from the newest whole checkpoint; False begins anew
-    batch_size: int | None = None  # pieces a step; None = the paper's 16 on a GPU, 2 without
-    piece: int = 32  # frames; the paper's 8192 samples
-    # The generator goes on where the authors' training ended. There their rate had fallen from 2e-4 to 1e-5 (by 0.999
-    # for each of some 3000 passes over LJSpeech), and FakeYou's notebooks take 3e-5. The discriminators begin anew,
-    # with the paper's rate.
-    learning_rate: float = 3e-5  # of the generator's AdamW
-    discriminator_rate: float = 2e-4
-    rate_decay: float = 0.999  # of both, a pass over the clips
-    betas: tuple[float, float] = (0.8, 0.99)
-    mel_weight: float = 45.0
-    feature_weight: float = 2.0
-    # The discriminators learn alone for so many steps, or for this share of the budget where that is sooner; over as
-    # long again what they say gains its weight.
-    alone_steps: int = 1000
-    alone_share: float = 0.15
-    narrower: int | None = None  # divides the discriminators' channels; None = 1 (the paper's) on a GPU, 4 without
-    # How far the generator that speaks has gone from the one that it began with to what was learned. All the way, and
-    # even half of it, an hour without a GPU costs words: its judges have not learned enough to keep consonants clear.
-    share: float = 0.3
-    save_minutes: float = 10.0  # between checkpoints
-    seed: int = 1234
-    device: str | None = None  # None chooses
-
-    def __post_init__(self) -> None:
-        positive = ("batch_size", "piece", "learning_rate", "discriminator_rate", "alone_steps", "alone_share")
-        wrong = {name: value for name in positive if (value := getattr(self, name)) is not None and value <= 0}
-        if wrong:
-            raise VoiceCloneError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())} must be above zero.")
-        if not 0 < self.share <= 1:
-            raise VoiceCloneError(f"share={self.share} must be above 0, where nothing was learned, and at most 1.")
-
-    @property
-    def budget(self) -> Budget:
-        """How long to train."""
-        return Budget(DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes, self.steps)
 
 
 @dataclass(frozen=True)
@@ -141,13 +88,7 @@ def tune(
     UserWarning
         If the drive on which the voice lies cannot be written: tuning goes on, on this machine.
     """
-    from ..synthesize import find_checkpoint
-
-    if not voice.consent.who:
-        raise TrainingError(f"{voice.name} has no recorded consent; without it no voice is trained (notebook 00).")
-    acoustic = find_checkpoint(voice, config.run, config.checkpoint)
-    if not voice.usable():
-        raise TrainingError(f"{voice.name} has no clip to learn from: none is accepted and cleaned (notebooks 01-03).")
+    acoustic = checkpoint_to_fit(voice, config.run, config.checkpoint)
     begins, drawn_by = _named(config.start), file_hash(acoustic)
     lesson = _Lesson(text_hash(voice.content_hash(), drawn_by, begins), begins, acoustic.name, drawn_by)
     run = acoustic.parent.parent
@@ -214,19 +155,14 @@ def _named(start: str | None) -> str:
     return file_hash(path)
 
 
-class _Tuning:
+class _Tuning(Session):
     """One session: what is prepared once, and what changes from step to step."""
 
     def __init__(
         self, folder: Path, lesson: _Lesson, clips: Sequence[AlignedClip], config: TuneConfig, device: str
     ) -> None:
-        self.lesson, self.clips, self.config = lesson, clips, config
-        self.keeper = Keeper(folder)
-        self.folder = self.keeper.work
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.keeper)
-        self.log = Log(self.folder / "log.jsonl")
-        if config.resume:
-            self.keeper.fetch()
+        super().__init__(folder, config, lesson.data)
+        self.lesson, self.clips = lesson, clips
         known = self._known() if config.resume else {}
         torch.manual_seed(config.seed)
         narrower = config.narrower or (1 if device.startswith("cuda") else 4)
@@ -234,15 +170,14 @@ class _Tuning:
         self.begun_with = known["begun_with"] if known else self._start()
         generator = build_trainable(known.get("generator", self.begun_with), config.start or "the generator")
         self.tuner = Tuner(generator, discriminators, config, clips=len(clips), device=device)
-        self.first_step, self.seconds_before = 0, 0.0
         if known:
             self.tuner.load_state(known)
-            # Where the voice has changed, what is known is kept and the budget begins anew.
-            same = known["data"] == lesson.data
-            self.first_step = known["first_step"] if same else self.tuner.step
-            self.seconds_before = known["seconds"] if same else 0.0
-        self.log.cut(self.tuner.step)
-        self.began = time.monotonic()
+        self._begin(known or None)
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps that were taken, over all sessions."""
+        return self.tuner.step
 
     def _known(self) -> dict[str, Any]:
         """What an earlier session has learned from the same start; empty if there was none."""
@@ -272,63 +207,32 @@ class _Tuning:
         generator = build_trainable(read_generator(_here(self.config.start)), self.config.start or "the generator")
         return authors_weights(generator)
 
-    @property
-    def seconds(self) -> float:
-        """Of fine-tuning, over all sessions."""
-        return self.seconds_before + time.monotonic() - self.began
-
     def steps(self) -> Iterator[TuneStep]:
+        """Take the steps that are left."""
         tuner, config, lengths = self.tuner, self.config, [clip.mel.shape[1] for clip in self.clips]
-        saved, saved_at, spent = tuner.step, self.seconds, self._spent()
         hop = AudioConfig().hop_length
-        try:
+        with self._kept():
+            spent = self._spent()
             if spent >= 1:  # all that is asked for is another share of what was learned
                 self._save()
             while spent < 1:
                 places = choose_pieces(lengths, config.piece, tuner.batch_size, seed=config.seed, step=tuner.step)
                 pieces = cut(self.clips, places, config.piece, hop_length=hop, frame_delay=hop // 2)
                 rate, learned = tuner.rate, tuner.learn(*pieces)
-                before, spent, path = spent, self._spent(), None
+                before, spent = spent, self._spent()
                 tuner.school(spent - before)
-                if spent >= 1 or self.seconds - saved_at >= 60 * config.save_minutes:
-                    path, saved, saved_at = self._save(), tuner.step, self.seconds
-                name = path.name if path else None
-                step = TuneStep(tuner.step, tuner.epoch, learned, rate, self.seconds, name)
-                self.log.append(step.as_dict())
-                for note in self.keeper.notes():
-                    warnings.warn(note, stacklevel=2)
+                checkpoint = self._save() if self._due(spent) else None
+                step = TuneStep(tuner.step, tuner.epoch, learned, rate, self.seconds, checkpoint)
+                self._record(step.as_dict())
                 yield step
-        except TrainingError:  # nobody shall go on from what has diverged
-            saved = tuner.step
-            raise
-        finally:
-            self._end(saved)
 
-    def _end(self, saved: int) -> None:
-        try:
-            if self.tuner.step > saved:  # stopped between two checkpoints: nothing of it is lost
-                self._save()
-        finally:
-            self.keeper.keep(self.log.path)  # it may have grown since the checkpoint
-            self.keeper.close()
-
-    def _spent(self) -> float:
-        return self.config.budget.spent(self.tuner.step - self.first_step, self.seconds)
-
-    def _save(self) -> Path:
-        """Write the generator, all that is needed to go on, and what was spent."""
-        tuner, seconds, lesson = self.tuner, self.seconds, asdict(self.lesson)
-        state = tuner.state() | lesson | {"begun_with": self.begun_with}
-        path = self.checkpoints.save(tuner.step, state | {"first_step": self.first_step, "seconds": seconds})
+    def _save(self) -> str:
+        """Write the generator that speaks, and all that is needed to go on."""
+        tuner, state = self.tuner, self.tuner.state()
         speaks = _lerp(self.begun_with, state["generator"], self.config.share)
-        write_weights(self.folder / GENERATOR, {"generator": speaks})
-        spent = {"steps": tuner.step - self.first_step, "seconds": seconds}
-        content = lesson | {"clips": len(self.clips), "step": tuner.step, "pieces": tuner.pieces, "spent": spent}
-        content["config"] = asdict(self.config)
-        with atomic_write(self.folder / "config.json", "w") as file:
-            json.dump(content, file, indent=1)
-        self.keeper.keep(self.folder / GENERATOR, self.log.path, self.folder / "config.json")
-        return path
+        self.keeper.keep(write_weights(self.folder / GENERATOR, {"generator": speaks}))
+        about = asdict(self.lesson) | {"clips": len(self.clips), "step": tuner.step, "pieces": tuner.pieces}
+        return self._write(state | {"begun_with": self.begun_with}, about)
 
 
 def _lerp(start: Weights, end: Weights, share: float) -> Weights:

@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from ..audio import AudioConfig, log_mel
-from ..errors import TrainingError
+from ..errors import VoiceCloneError
 from .aligned import whole_range
-from .fitting import check_finite
+from .fitting import FitConfig, check_finite, halve
 from .hifigan import Generator, authors_weights, laid_out
 from .hifigan_discriminators import Discriminators, adversarial_loss, discriminator_loss, feature_loss
 
-if TYPE_CHECKING:
-    from .hifigan_training import TuneConfig
+
+@dataclass(frozen=True)
+class TuneConfig(FitConfig):
+    """How HiFi-GAN is fine-tuned."""
+
+    checkpoint: str = "best"  # of the run, whose Tacotron 2 draws the spectrograms
+    start: str | None = None  # a generator's file, or what `fetch` takes; None = the authors' universal one
+    piece: int = 32  # frames; the paper's 8192 samples
+    # The generator goes on where the authors' training ended. There their rate had fallen from 2e-4 to 1e-5 (by 0.999
+    # for each of some 3000 passes over LJSpeech), and FakeYou's notebooks take 3e-5. The discriminators begin anew,
+    # with the paper's rate.
+    learning_rate: float = 3e-5  # of the generator's AdamW
+    discriminator_rate: float = 2e-4
+    rate_decay: float = 0.999  # of both, a pass over the clips
+    betas: tuple[float, float] = (0.8, 0.99)
+    mel_weight: float = 45.0
+    feature_weight: float = 2.0
+    # The discriminators learn alone for so many steps, or for this share of the budget where that is sooner; over as
+    # long again what they say gains its weight.
+    alone_steps: int = 1000
+    alone_share: float = 0.15
+    narrower: int | None = None  # divides the discriminators' channels; None = 1 (the paper's) on a GPU, 4 without
+    # How far the generator that speaks has gone from the one that it began with to what was learned. All the way, and
+    # even half of it, an hour without a GPU costs words: its judges have not learned enough to keep consonants clear.
+    share: float = 0.3
+
+    def __post_init__(self) -> None:
+        rates = ("learning_rate", "discriminator_rate")
+        self.check_positive("batch_size", "piece", *rates, "alone_steps", "alone_share")
+        if not 0 < self.share <= 1:
+            raise VoiceCloneError(f"share={self.share} must be above 0, where nothing was learned, and at most 1.")
 
 
 @dataclass(frozen=True)
@@ -59,7 +87,7 @@ class Tuner:
         device: str = "cpu",
     ) -> None:
         self.config, self.clips, self.device = config, clips, device
-        self.batch_size = config.batch_size or (16 if device.startswith("cuda") else 2)
+        self.batch_size = config.batch_size or (16 if device.startswith("cuda") else 2)  # the paper's 16
         self.generator, self.discriminators = laid_out(generator, device), discriminators.to(device)
         fused = device.startswith("cuda") or None  # one kernel for all weights; None is torch's own choice
         self.of_generator = torch.optim.AdamW(generator.parameters(), config.learning_rate, config.betas, fused=fused)
@@ -109,7 +137,7 @@ class Tuner:
             If memory does not suffice for so many pieces.
         """
         while (learned := self._learned(mels[: self.batch_size], waves[: self.batch_size])) is None:
-            self._halve(mels.shape[2])
+            self.batch_size = halve(self.batch_size, device=self.device, piece=f"piece of {mels.shape[2]} frames")
         self.step += 1
         self.pieces += min(self.batch_size, len(mels))
         return learned
@@ -120,19 +148,6 @@ class Tuner:
             return self._descended(mels.to(self.device), waves.to(self.device))
         except torch.OutOfMemoryError:
             return None
-
-    def _halve(self, frames: int) -> None:
-        """Learn from half as many pieces a step from now on."""
-        if self.batch_size == 1:
-            raise TrainingError(
-                f"The memory of {self.device} does not suffice for a single piece of {frames} frames. Free it of what "
-                "other notebooks and programs hold there, or give a smaller piece, or device='cpu', in TuneConfig."
-            )
-        self.batch_size //= 2
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
-        some = f"{self.batch_size} piece{'s' * (self.batch_size > 1)}"
-        warnings.warn(f"Memory does not suffice for more: each step learns from {some} from now on.", stacklevel=3)
 
     def _descended(self, mels: torch.Tensor, natural: torch.Tensor) -> Tuned:
         """A step of the discriminators, then one of the generator, which hears what they now say."""

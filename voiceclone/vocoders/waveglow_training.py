@@ -10,10 +10,7 @@ before the first step, too, so what begins with NVIDIA's universal weights never
 
 from __future__ import annotations
 
-import json
 import re
-import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -24,12 +21,11 @@ import torch
 
 from ..audio import AudioConfig, load, log_mel
 from ..device import choose_device, seeded, without_denormals
-from ..drive import WAVEGLOW, Keeper
+from ..drive import WAVEGLOW
 from ..errors import CheckpointError, TrainingError, VoiceCloneError
-from ..files import atomic_write, file_hash, text_hash
-from ..log import Log
+from ..files import file_hash, text_hash
 from ..weights import write_weights
-from .fitting import Budget, Checkpoints, check_finite, choose_pieces
+from .fitting import FitConfig, Session, check_finite, checkpoint_to_fit, choose_pieces, halve
 from .tuned import WEIGHTS
 from .waveglow import load_waveglow
 from .waveglow_network import Encoded, WaveGlowNetwork, WaveGlowSizes
@@ -37,35 +33,23 @@ from .waveglow_network import Encoded, WaveGlowNetwork, WaveGlowSizes
 if TYPE_CHECKING:
     from ..voice import Voice
 
-DEFAULT_MINUTES = 30.0
 SCRATCH = "scratch"  # what random weights to start with are called
 NORMED = re.compile(r"WN\.\d+\.(start|cond_layer|in_layers\.\d+|res_skip_layers\.\d+)\.weight")  # in NVIDIA's network
 
 
 @dataclass(frozen=True)
-class WaveGlowConfig:
-    """How a WaveGlow is trained. The budget is in minutes or in steps, whichever is spent first."""
+class WaveGlowConfig(FitConfig):
+    """How a WaveGlow is trained; what the run held out is held out here, too."""
 
-    minutes: float | None = None  # over all sessions; None = 30, unless steps are given
-    steps: int | None = None  # optimiser steps, over all sessions
-    run: str | None = None  # whose held-out clips are held out here; None = the one that was worked on last
     start: str = "waveglow"  # a checkpoint's file, or what `fetch` takes, as NVIDIA's universal one; or "scratch"
     sizes: WaveGlowSizes | None = None  # of random weights; None = NVIDIA's
-    resume: bool = True  # go on from the newest whole checkpoint; False begins anew
-    batch_size: int | None = None  # segments a step; None = 12 on a GPU, 1 without
     segment: int = 16000  # samples; this, the rate and sigma are NVIDIA's
     learning_rate: float = 1e-4  # of Adam
     sigma: float = 1.0  # deviation that the noise shall have
     validate_every: int = 100  # steps between two measures of the held-out clips; each checkpoint takes one, too
-    save_minutes: float = 10.0  # between checkpoints
-    seed: int = 1234
-    device: str | None = None  # None chooses
 
     def __post_init__(self) -> None:
-        positive = ("batch_size", "segment", "learning_rate", "sigma", "validate_every")
-        wrong = {name: value for name in positive if (value := getattr(self, name)) is not None and value <= 0}
-        if wrong:
-            raise VoiceCloneError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())} must be above zero.")
+        self.check_positive("batch_size", "segment", "learning_rate", "sigma", "validate_every")
         if self.segment <= AudioConfig().n_fft // 2:
             raise VoiceCloneError(f"segment={self.segment} samples hold no spectrogram; NVIDIA's is 16000.")
         if self.sizes and self.start != SCRATCH:
@@ -73,11 +57,6 @@ class WaveGlowConfig:
                 f"sizes were given, but {self.start} has its own. Leave them out, or begin with random weights: "
                 f"start={SCRATCH!r}."
             )
-
-    @property
-    def budget(self) -> Budget:
-        """How long to train."""
-        return Budget(DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes, self.steps)
 
 
 @dataclass(frozen=True)
@@ -138,7 +117,7 @@ class Learner:
         if not waves:
             raise TrainingError("There is no sound to learn from: accept and clean some clips first (notebooks 01-03).")
         self.config, self.waves, self.device = config, [_long_enough(wave) for wave in waves], device
-        self.batch_size = config.batch_size or (12 if device.startswith("cuda") else 1)
+        self.batch_size = config.batch_size or (12 if device.startswith("cuda") else 1)  # NVIDIA's 12
         self.network = network.to(device).train()
         self.optimiser = torch.optim.Adam(network.parameters(), config.learning_rate)
         self.step = 0
@@ -157,10 +136,9 @@ class Learner:
         UserWarning
             If the memory did not suffice, and a step takes fewer segments from now on.
         """
-        loss = None
-        while loss is None:  # out of memory: fewer segments
-            self.optimiser.zero_grad()
-            loss = self._gradient()
+        while (loss := self._gradient()) is None:
+            piece = f"segment of {self.config.segment} samples"
+            self.batch_size = halve(self.batch_size, device=self.device, piece=piece)
         check_finite(loss, self.step)
         check_finite(float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), torch.inf)), self.step)
         self.optimiser.step()
@@ -173,22 +151,13 @@ class Learner:
         places = choose_pieces(lengths, self.config.segment, self.batch_size, seed=self.config.seed, step=self.step)
         # As long as the shortest clip among them: silence that no recording has would be learned as the likeliest.
         length = min(self.config.segment, *(lengths[index] for index, _ in places))
+        self.optimiser.zero_grad()
         try:
             loss = self._loss(np.stack([self.waves[index][start : start + length] for index, start in places]))
             loss.backward()
             return loss.item()
-        except torch.OutOfMemoryError as error:
-            if self.batch_size == 1:
-                raise TrainingError(
-                    f"The memory of {self.device} does not suffice for one segment of {length} samples. Give a shorter "
-                    "segment, or start from smaller sizes."
-                ) from error
-        self.batch_size //= 2
-        warnings.warn(
-            f"The memory of {self.device} does not suffice: from now on a step learns from {self.batch_size} segments.",
-            stacklevel=2,
-        )
-        return None
+        except torch.OutOfMemoryError:
+            return None
 
     @torch.no_grad()
     def loss_of(self, waves: Sequence[np.ndarray]) -> float:
@@ -256,15 +225,10 @@ def tune_waveglow(voice: Voice, config: WaveGlowConfig = WaveGlowConfig()) -> It
         If the memory takes fewer segments, or the drive on which the voice lies cannot be written.
     """
     from ..dataset import split_clips
-    from ..synthesize import find_checkpoint
 
-    if not voice.consent.who:
-        raise TrainingError(f"{voice.name} has no recorded consent; without it no voice is trained (notebook 00).")
-    run = find_checkpoint(voice, config.run).parent.parent
+    run = checkpoint_to_fit(voice, config.run).parent.parent
+    network, begins = _start(config)
     clips = [clip.id for clip in voice.usable()]
-    if not clips:
-        raise TrainingError(f"{voice.name} has no clip to learn from: none is accepted and cleaned (notebooks 01-03).")
-    network, begins = _begin(config)
     split = split_clips(clips, run / "split.json")
     training, held_out = (
         [load(voice.clip_path(name), sample_rate=AudioConfig().sample_rate)[0] for name in names]
@@ -272,10 +236,10 @@ def tune_waveglow(voice: Voice, config: WaveGlowConfig = WaveGlowConfig()) -> It
     )
     data = text_hash(voice.content_hash(), *split.validation, config.segment, config.sigma)
     learner = Learner(network, config, training, device=choose_device(config.device))
-    yield from _Session(run / WAVEGLOW, learner, held_out, data=data, begins=begins).steps()
+    yield from _Training(run / WAVEGLOW, learner, held_out, data=data, begins=begins).steps()
 
 
-def _begin(config: WaveGlowConfig) -> tuple[WaveGlowNetwork, str]:
+def _start(config: WaveGlowConfig) -> tuple[WaveGlowNetwork, str]:
     """The network to start with, and a hash by which it is known again, whatever its file is called."""
     from ..download import fetch, is_elsewhere
 
@@ -295,106 +259,66 @@ def _begin(config: WaveGlowConfig) -> tuple[WaveGlowNetwork, str]:
     return network, begins
 
 
-class _Session:
+class _Training(Session):
     """One session: what is prepared once, and what changes from step to step."""
 
     def __init__(
         self, folder: Path, learner: Learner, held_out: Sequence[np.ndarray], *, data: str, begins: str
     ) -> None:
-        self.learner, self.held_out, self.data, self.begins = learner, held_out, data, begins
-        self.config = learner.config
-        self.keeper = Keeper(folder)
-        self.folder = self.keeper.work
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.keeper)
-        self.log = Log(self.folder / "log.jsonl")
-        if self.config.resume:
-            self.keeper.fetch()
+        super().__init__(folder, learner.config, data)
+        self.learner, self.held_out, self.begins = learner, held_out, begins
         known = self.checkpoints.newest() if self.config.resume else None
-        self.fresh = known is None  # of the weights, or of what they are measured with
-        self.first_step, self.seconds_before, self.best = 0, 0.0, None
         if known:
-            self._take_over(known)
-        self.log.cut(-1 if known is None else learner.step)
-        self.began = time.monotonic()
+            self._check_same_start(known)
+            learner.load_state(known)
+        self._begin(known)
+        self.best = known["best"] if self.same else None
 
-    def _take_over(self, known: dict[str, Any]) -> None:
+    def _check_same_start(self, known: dict[str, Any]) -> None:
         if known["begins"] != self.begins:
             raise TrainingError(
                 f"{self.folder} holds what was learned from {known['start']} as it was then ({known['sizes']}), not "
                 f"from {self.config.start} as it is now ({self.learner.network.sizes}). Give that start to go on, or "
                 "begin anew (--no-resume; resume=False), which drops it."
             )
-        self.learner.load_state(known)
-        self.fresh = known["data"] != self.data  # the voice has changed: what is known is kept, the budget begins anew
-        self.first_step = self.learner.step if self.fresh else known["first_step"]
-        self.seconds_before = 0.0 if self.fresh else known["seconds"]
-        self.best = None if self.fresh else known["best"]
 
     @property
-    def seconds(self) -> float:
-        """Of training, over all sessions."""
-        return self.seconds_before + time.monotonic() - self.began
-
-    def _spent(self) -> float:
-        return self.config.budget.spent(self.learner.step - self.first_step, self.seconds)
+    def step(self) -> int:
+        """Optimiser steps that were taken, over all sessions."""
+        return self.learner.step
 
     def steps(self) -> Iterator[WaveGlowStep]:
+        """Take the steps that are left; what the held-out clips' loss is without them is said first."""
         learner, config = self.learner, self.config
-        saved, saved_at, spent = learner.step, self.seconds, self._spent()
-        try:
-            if self.fresh:
+        with self._kept():
+            spent = self._spent()
+            if not self.same:  # the weights are new, or what they are measured with
                 yield self._said(None, self._validated(), self._save())
             while spent < 1:
                 loss = learner.learn()
-                spent, validation, path = self._spent(), None, None
-                due = spent >= 1 or self.seconds - saved_at >= 60 * config.save_minutes
-                if due or learner.step % config.validate_every == 0:
-                    validation = self._validated()
-                if due:
-                    path, saved, saved_at = self._save(), learner.step, self.seconds
-                yield self._said(loss, validation, path)
-        except TrainingError:  # nobody shall go on from what has diverged
-            saved = learner.step
-            raise
-        finally:
-            self._end(saved)
+                spent = self._spent()
+                due = self._due(spent)
+                validation = self._validated() if due or learner.step % config.validate_every == 0 else None
+                yield self._said(loss, validation, self._save() if due else None)
 
-    def _said(self, loss: float | None, validation: float | None, path: Path | None) -> WaveGlowStep:
+    def _said(self, loss: float | None, validation: float | None, checkpoint: str | None) -> WaveGlowStep:
         """What a step did, in the log too."""
-        step = WaveGlowStep(self.learner.step, loss, validation, self.best, self.seconds, path and path.name)
-        self.log.append(asdict(step))
-        for note in self.keeper.notes():
-            warnings.warn(note, stacklevel=3)
+        step = WaveGlowStep(self.step, loss, validation, self.best, self.seconds, checkpoint)
+        self._record(asdict(step))
         return step
 
     def _validated(self) -> float | None:
         """Loss of the held-out clips; the weights are kept if it is the best. Without such clips the last are."""
         loss = self.learner.loss_of(self.held_out) if self.held_out else None
         if loss is not None:
-            check_finite(loss, self.learner.step)
+            check_finite(loss, self.step)
         if loss is None or self.best is None or loss < self.best:
             self.best = loss
             path = write_weights(self.folder / WEIGHTS, {"state_dict": nvidias_weights(self.learner.network)})
             self.keeper.keep(path)
         return loss
 
-    def _end(self, saved: int) -> None:
-        try:
-            if self.learner.step > saved:  # stopped between two checkpoints: nothing of it is lost
-                self._save()
-        finally:
-            self.keeper.keep(self.log.path)  # it may have grown since the checkpoint
-            self.keeper.close()
-
-    def _save(self) -> Path:
-        """Write all that is needed to go on, and what was spent."""
-        about = {"data": self.data, "begins": self.begins, "start": self.config.start, "best": self.best}
-        about["sizes"] = str(self.learner.network.sizes)
-        spent = {"first_step": self.first_step, "seconds": self.seconds}
-        path = self.checkpoints.save(self.learner.step, self.learner.state() | about | spent)
-        content = about | {"spent": {"steps": self.learner.step - self.first_step, "seconds": self.seconds}}
-        content["config"] = asdict(self.config)
-        with atomic_write(self.folder / "config.json", "w") as file:
-            json.dump(content, file, indent=1)
-        self.keeper.keep(self.log.path, self.folder / "config.json")
-        return path
+    def _save(self) -> str:
+        """Write all that is needed to go on."""
+        about = {"begins": self.begins, "start": self.config.start, "sizes": str(self.learner.network.sizes)}
+        return self._write(self.learner.state(), about | {"best": self.best})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -71,3 +72,28 @@ def sample_voice(tmp_path_factory):
     clean(voice, workers=1)
     tag(voice)
     return voice
+
+
+@pytest.fixture(scope="session")
+def trained(sample_voice, tmp_path_factory):
+    """A copy of the sample voice with a tiny Tacotron 2 that has learned nothing; not to be changed."""
+    import torch
+    from tiny import TINY
+
+    from voiceclone import Voice
+    from voiceclone.tacotron2 import Tacotron2
+    from voiceclone.tacotron2.checkpoint import Checkpoint, save_checkpoint
+
+    voice = Voice.open(shutil.copytree(sample_voice.path, tmp_path_factory.mktemp("voices") / "trained"))
+    torch.manual_seed(0)
+    speaker = torch.nn.functional.normalize(torch.rand(256), dim=0)
+    save_checkpoint(voice.run_dir("main") / "checkpoints" / "best.pt", Checkpoint(Tacotron2(TINY), 1, speaker))
+    return voice
+
+
+@pytest.fixture
+def fresh(trained, tmp_path):
+    """The same, of a test's own."""
+    from voiceclone import Voice
+
+    return Voice.open(shutil.copytree(trained.path, tmp_path / "voice"))

@@ -24,7 +24,7 @@ from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.export import export, import_zip
 from voiceclone.synthesize import Synthesizer
 from voiceclone.tacotron2 import Tacotron2
-from voiceclone.tacotron2.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from voiceclone.tacotron2.checkpoint import load_checkpoint, save_checkpoint
 from voiceclone.vocoders import fitting, hifigan, load_vocoder, vocode
 from voiceclone.vocoders.aligned import aligned_clips, mel_error
 from voiceclone.vocoders.comparison import compare_vocoders
@@ -48,25 +48,6 @@ def start(weights, tmp_path_factory) -> str:
 
 
 # A voice ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(sample_voice, tmp_path_factory):
-    """A copy of the sample voice with a tiny Tacotron 2 that has learned nothing."""
-    folder = tmp_path_factory.mktemp("voices") / "trained"
-    shutil.copytree(sample_voice.path, folder)
-    voice = Voice.open(folder)
-    torch.manual_seed(0)
-    speaker = torch.nn.functional.normalize(torch.rand(256), dim=0)
-    save_checkpoint(voice.run_dir("main") / "checkpoints" / "best.pt", Checkpoint(Tacotron2(TINY), 1, speaker))
-    return voice
-
-
-@pytest.fixture
-def fresh(trained, tmp_path):
-    """The same for each test."""
-    shutil.copytree(trained.path, tmp_path / "voice")
-    return Voice.open(tmp_path / "voice")
 
 
 def test_the_spectrograms_are_tacotrons_and_in_time_with_the_clips(trained):
@@ -249,6 +230,14 @@ def test_a_torn_checkpoint_is_passed_over_and_another_start_begins_anew(fresh, s
     assert [step.step for step in tune(fresh, settings(start, steps=1, resume=False))] == [1]
 
 
+def test_what_has_diverged_is_not_gone_on_from(fresh, start):
+    list(tune(fresh, settings(start, steps=2)))
+    with pytest.raises(TrainingError, match="lower learning rate"):
+        list(tune(fresh, settings(start, steps=9, learning_rate=1e30)))
+    assert [path.name for path in (fresh.run_dir("main") / "vocoder" / "checkpoints").iterdir()] == ["step-000002.pt"]
+    assert [step.step for step in tune(fresh, settings(start, steps=3))] == [3]
+
+
 def test_another_start_begins_anew_whatever_its_file_is_called(fresh, start, weights, tmp_path):
     list(tune(fresh, settings(start, steps=2)))
     other = tmp_path / "g_other"
@@ -272,11 +261,13 @@ def test_of_a_voice_whose_one_clip_was_held_out_that_one_is_learned(fresh, start
         list(tune(fresh, settings(start, steps=2)))
 
 
-def test_a_voice_that_changed_is_learned_with_what_is_known(fresh, start):
+def test_a_voice_that_changed_is_learned_with_what_is_known(fresh, start, tmp_path):
     list(tune(fresh, settings(start, steps=2)))
     clip = fresh.clips[0]
     fresh.update(replace(clip, transcript="Another text."))
     assert [step.step for step in tune(fresh, settings(start, steps=1))] == [3]
+    rebuilt = import_zip(export(fresh), root=tmp_path / "elsewhere")
+    assert [step.step for step in tune(rebuilt, settings(start, steps=2))] == [4]  # one of the new budget was spent
 
 
 def test_one_short_clip_is_enough(fresh, start):

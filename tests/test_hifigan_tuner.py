@@ -140,6 +140,9 @@ def test_the_judges_are_heard_when_they_have_learned(weights):
     other = tuner(weights, config)
     other.load_state(learner.state())
     assert heard(other, {10: 0.001}) == [0.6]  # where the budget was lengthened, and each step takes less of it
+    older = {name: value for name, value in learner.state().items() if name not in ("schooling", "pieces")}
+    other.load_state(older | {"step": 125})
+    assert (other.judges, other.epoch) == (0.25, 250)  # as if every step had been taken alike, of two pieces each
 
 
 def test_a_tiny_generator_learns_a_clip(weights):
@@ -260,6 +263,9 @@ def test_where_memory_does_not_suffice_fewer_pieces_are_learned_from(weights):
     twin.learn(*(part[:2] for part in lesson(clip, config, 0)))
     for one, other in zip(learner.generator.parameters(), twin.generator.parameters(), strict=True):
         assert torch.equal(one, other)  # nothing of the first tries is left
+    resumed = tuner(weights, config, clips=4)
+    resumed.load_state(learner.state())
+    assert resumed.epoch == 0.5
 
 
 def test_memory_that_ends_while_the_judges_speak_leaves_them_learning(weights):

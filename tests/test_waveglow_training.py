@@ -10,21 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import TINY as TINY_TACOTRON
 
 from voiceclone import Voice, drive
 from voiceclone.__main__ import main
 from voiceclone.audio import load, save
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.synthesize import Synthesizer
-from voiceclone.tacotron2 import Tacotron2
-from voiceclone.tacotron2.checkpoint import Checkpoint, save_checkpoint
 from voiceclone.vocoders import load_vocoder
 from voiceclone.vocoders.tuned import load_vocoder_of, waveglow_of
 from voiceclone.vocoders.waveglow import load_waveglow
 from voiceclone.vocoders.waveglow_network import WaveGlowNetwork, WaveGlowSizes
 from voiceclone.vocoders.waveglow_training import Learner, WaveGlowConfig, nvidias_weights, tune_waveglow
-from voiceclone.weights import read_weights
+from voiceclone.weights import read_weights, write_weights
 
 SIZES = WaveGlowSizes(n_flows=4, n_early_every=2, n_layers=2, n_channels=8)
 
@@ -100,12 +97,12 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_that_is_said():
         learner.learn()
         return learner
 
-    with pytest.warns(UserWarning, match="from now on a step learns from [42] segments"):
+    with pytest.warns(UserWarning, match="each step learns from [42] pieces"):
         halved = learned(8, most=2)
     plain = learned(2, most=2)
     assert halved.batch_size == 2 and halved.step == 1
     assert all(torch.equal(a, b) for a, b in zip(halved.network.parameters(), plain.network.parameters(), strict=True))
-    with pytest.raises(TrainingError, match="one segment of 2048 samples"):
+    with pytest.raises(TrainingError, match="single segment of 2048 samples"):
         learned(1, most=0)
 
 
@@ -125,25 +122,6 @@ def test_settings_that_cannot_be_are_refused(wrong):
 
 
 # A voice ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(sample_voice, tmp_path_factory):
-    """A copy of the sample voice with a tiny Tacotron 2 that has learned nothing."""
-    folder = tmp_path_factory.mktemp("voices") / "trained"
-    shutil.copytree(sample_voice.path, folder)
-    voice = Voice.open(folder)
-    torch.manual_seed(0)
-    speaker = torch.nn.functional.normalize(torch.rand(256), dim=0)
-    save_checkpoint(voice.run_dir("main") / "checkpoints" / "best.pt", Checkpoint(Tacotron2(TINY_TACOTRON), 1, speaker))
-    return voice
-
-
-@pytest.fixture
-def fresh(trained, tmp_path):
-    """The same for each test."""
-    shutil.copytree(trained.path, tmp_path / "voice")
-    return Voice.open(tmp_path / "voice")
 
 
 @pytest.fixture
@@ -258,10 +236,16 @@ def test_another_start_is_refused_and_told_how_to_begin_anew(fresh, start):
 
 
 def test_a_voice_that_changed_is_learned_with_what_is_known_and_measured_anew(fresh):
-    list(tune_waveglow(fresh, settings(steps=2)))
-    save(fresh.clip_path(fresh.usable()[0].id), buzz(1.0))
+    before = list(tune_waveglow(fresh, settings(steps=2)))
+    newest = folder_of(fresh) / "checkpoints" / "step-000002.pt"
+    write_weights(newest, read_weights(newest) | {"seconds": 1e6})
+    assert list(tune_waveglow(fresh, settings(minutes=60, steps=None))) == []  # the time is spent
+    (name,) = json.loads((fresh.run_dir("main") / "split.json").read_text())["validation"]
+    save(fresh.clip_path(name), buzz(1.0))  # less likely than speech, so far
     steps = list(tune_waveglow(fresh, settings(steps=1)))
-    assert [step.step for step in steps] == [2, 3] and steps[0].validation_loss is not None
+    assert [step.step for step in steps] == [2, 3]
+    assert steps[0].best == steps[0].validation_loss > before[-1].best
+    assert steps[-1].seconds < 1e6  # the budget begins anew
 
 
 def test_a_voice_of_one_short_clip_is_learned_and_its_last_weights_are_kept(fresh):

@@ -51,7 +51,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What the training of every vocoder is told. Of the budget's minutes and steps one is spent first."""
+    """What the training of every vocoder is told. The budget is in minutes or in steps, whichever is spent first."""
 
     minutes: float | None = None  # over all sessions; None = 30, unless steps are given
     steps: int | None = None  # optimiser steps, over all sessions
@@ -65,7 +65,8 @@ class FitConfig:
     @property
     def budget(self) -> Budget:
         """How long to train."""
-        return Budget(DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes, self.steps)
+        minutes = DEFAULT_MINUTES if self.minutes is None and self.steps is None else self.minutes
+        return Budget(minutes, self.steps)
 
     def check_positive(self, *names: str) -> None:
         """Refuse a field that is given and not above zero."""

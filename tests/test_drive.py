@@ -193,11 +193,14 @@ def test_a_full_drive_is_given_room_but_keeps_a_whole_checkpoint(keeper, run, mo
 def test_the_last_checkpoint_on_a_full_drive_is_never_dropped(keeper, run, monkeypatch):
     first = write(keeper, "checkpoints/step-000001.pt")
     until(lambda: content(run))
+    tuned = run / drive.VOCODER / "checkpoints" / "step-000900.pt"  # from which the run itself cannot go on
+    tuned.parent.mkdir(parents=True)
+    tuned.write_text("a vocoder's")
     tried = failing(monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     write(keeper, "checkpoints/step-000002.pt")
     keeper.drop(first)
     until(lambda: len(tried) > 3)
-    assert list(content(run)) == ["checkpoints/step-000001.pt"]
+    assert (run / "checkpoints" / "step-000001.pt").exists()
     monkeypatch.undo()
 
 
@@ -311,17 +314,18 @@ def test_what_was_spent_is_not_there_before_what_it_was_spent_on(keeper, run, mo
     assert (run / "checkpoints" / "step-000006.pt").exists()
 
 
-def test_a_vocoder_that_was_tuned_to_a_run_is_not_brought_with_it(keeper, run):
+@pytest.mark.parametrize("vocoder", [drive.VOCODER, drive.WAVEGLOW])
+def test_a_vocoder_that_was_tuned_to_a_run_is_not_brought_with_it(keeper, run, vocoder):
     write(keeper, "checkpoints/step-000006.pt")
     keeper.close()
-    (run / "vocoder" / "checkpoints").mkdir(parents=True)
-    (run / "vocoder" / "checkpoints" / "step-000900.pt").write_text("a gigabyte")
-    (keeper.work / "vocoder").mkdir()
-    (keeper.work / "vocoder" / "generator.pt").write_text("an older one")
+    (run / vocoder / "checkpoints").mkdir(parents=True)
+    (run / vocoder / "checkpoints" / "step-000900.pt").write_text("a gigabyte")
+    (keeper.work / vocoder).mkdir()
+    (keeper.work / vocoder / "generator.pt").write_text("an older one")
     again = Keeper(run, keeper.work)
     again.fetch()
     again.close()
-    assert not (keeper.work / "vocoder" / "checkpoints").exists() and not (run / "vocoder" / "generator.pt").exists()
+    assert not (keeper.work / vocoder / "checkpoints").exists() and not (run / vocoder / "generator.pt").exists()
 
 
 def test_a_run_that_cannot_be_read_is_not_begun_anew(keeper, run, monkeypatch):

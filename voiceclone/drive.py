@@ -227,7 +227,7 @@ class Keeper:
             outdated = list(self._to_drop)
         with suppress(OSError):
             for name in outdated:
-                numbered = [n for n in _files(self.lasting) if _NUMBERED.fullmatch(Path(n).name)]
+                numbered = [n for n in self._own_files(self.lasting) if _NUMBERED.fullmatch(Path(n).name)]
                 if numbered != [name]:
                     self._remove(name)
                     with self._changed:

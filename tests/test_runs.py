@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from followed import checkpoints, log, stopped_after
 from many import PLAIN, STEADY, a_voice, examples, make_light
 
 from voiceclone import colab, drive, train_config
@@ -33,21 +34,6 @@ def voice(monkeypatch, tmp_path):
 def config(**changes):
     settings = {"steps": 4, "previews": 2, "start": "scratch", "listener": "", "device": "cpu", "learn": STEADY}
     return TrainConfig(**(settings | changes))
-
-
-def stopped_after(count, steps):
-    """Take some steps, then stop as a user does."""
-    taken = [next(steps) for _ in range(count)]
-    steps.close()
-    return taken
-
-
-def log(voice, run="main"):
-    return [json.loads(line) for line in (voice.run_dir(run) / "log.jsonl").read_text().splitlines()]
-
-
-def checkpoints(voice, run="main"):
-    return sorted(path.name for path in (voice.run_dir(run) / "checkpoints").iterdir())
 
 
 def everything(folder):

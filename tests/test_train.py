@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from followed import checkpoints, log, stopped_after
 from tiny import QUICK, TINY
 
 from voiceclone import train as training
@@ -80,21 +81,6 @@ def two(sample_voice, tmp_path, hum):
 def config(**changes):
     settings = {"steps": 4, "previews": 2, "start": "scratch", "listener": "", "vocoder": "griffin_lim"}
     return TrainConfig(**(settings | {"device": "cpu", "learn": QUICK} | changes))
-
-
-def stopped_after(count, steps):
-    """Take some steps, then stop as a user does."""
-    taken = [next(steps) for _ in range(count)]
-    steps.close()
-    return taken
-
-
-def log(voice, run="main"):
-    return [json.loads(line) for line in (voice.run_dir(run) / "log.jsonl").read_text().splitlines()]
-
-
-def checkpoints(voice, run="main"):
-    return sorted(path.name for path in (voice.run_dir(run) / "checkpoints").iterdir())
 
 
 def assert_same_weights(one, other):

@@ -70,17 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     _run_options(verb(verbs.run))
     _train_options(verb(verbs.train))
-    _speech_options(added := verb(verbs.say))
-    added.add_argument("text", help="what to say")
-    added.add_argument("-o", "--output", type=Path, default=Path("said.wav"), help="wav or flac file")
-    added.add_argument("--takes", type=int, default=3, help="tries at each sentence, of which the best is kept")
-    added.add_argument("--listener", default="", help="engine that hears the tries: whisper or wav2vec2")
-    added.add_argument("--seed", type=int, default=0, help="another seed gives another take")
-    _speech_options(added := verb(verbs.evaluate))
-    added.add_argument(
-        "--sentences", type=Path, help="text file, one sentence a line (default: the project's own)"
-    )
-    added.add_argument("--engine", default="auto", help="recogniser: auto, wav2vec2 or whisper")
+    _say_options(verb(verbs.say))
+    _evaluate_options(verb(verbs.evaluate))
     _pretrain_options(verb(verbs.pretrain, voice=False))
     _prepare_options(verb(verbs.prepare, voice=False))
     _tune_options(verb(verbs.tune))
@@ -89,12 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--format", choices=("zip", "fakeyou"), default="zip", help="the whole voice, or a checkpoint"
     )
     added.add_argument("--run", help="training run (default: the last)")
-    added = verb(verbs.import_)
-    added.add_argument("source", help=SOURCES)
-    added.add_argument("--run", default="imported", help="name of the run that it becomes")
-    kinds = ("auto", "fakeyou-phonemes", "phonemes", "letters")
-    added.add_argument("--trained-on", choices=kinds, default="auto",
-                       help="what its texts were in training; auto: its weights tell, phonemes: as here")  # fmt: skip
+    _import_options(verb(verbs.import_))
     added = verb(verbs.fetch, voice=False)
     added.add_argument("source", help=SOURCES)
     added = verb(verbs.demo, voice=False)
@@ -159,6 +145,23 @@ def _fakeyou_options(added: argparse._ArgumentGroup) -> None:
                        help="fit it to the budget, or count iterations as they are (default: --stretch)")  # fmt: skip
 
 
+def _say_options(added: argparse.ArgumentParser) -> None:
+    _speech_options(added)
+    added.add_argument("text", help="what to say")
+    added.add_argument("-o", "--output", type=Path, default=Path("said.wav"), help="wav or flac file")
+    added.add_argument("--takes", type=int, default=3, help="tries at each sentence, of which the best is kept")
+    added.add_argument("--listener", default="", help="engine that hears the tries: whisper or wav2vec2")
+    added.add_argument("--seed", type=int, default=0, help="another seed gives another take")
+
+
+def _evaluate_options(added: argparse.ArgumentParser) -> None:
+    _speech_options(added)
+    added.add_argument(
+        "--sentences", type=Path, help="text file, one sentence a line (default: the project's own)"
+    )
+    added.add_argument("--engine", default="auto", help="recogniser: auto, wav2vec2 or whisper")
+
+
 def _speech_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--checkpoint", default="best", help="best, last or a file of the run's checkpoints")
@@ -215,6 +218,14 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
                        help="go on where it stopped")  # fmt: skip
     added.add_argument("--seed", type=int, default=1234, help="of everything random")
+
+
+def _import_options(added: argparse.ArgumentParser) -> None:
+    added.add_argument("source", help=SOURCES)
+    added.add_argument("--run", default="imported", help="name of the run that it becomes")
+    kinds = ("auto", "fakeyou-phonemes", "phonemes", "letters")
+    added.add_argument("--trained-on", choices=kinds, default="auto",
+                       help="what its texts were in training; auto: its weights tell, phonemes: as here")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -233,8 +233,6 @@ def _tune_waveglow(voice: Voice, run: Path, options: argparse.Namespace) -> tupl
 
 def _only_with(vocoder: str, options: argparse.Namespace, *names: str) -> None:
     """Refuse options that belong to another vocoder than the one that was chosen."""
-    from .errors import VoiceCloneError
-
     for name in names:
         if getattr(options, name) is not None:
             raise VoiceCloneError(

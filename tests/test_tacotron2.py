@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
+from tiny import SIZES
 
 from voiceclone.errors import CheckpointError, VoiceCloneError
 from voiceclone.tacotron2 import (
@@ -35,16 +36,7 @@ from voiceclone.tacotron2.checkpoint import (
 from voiceclone.tacotron2.harmonics import SPREAD, to_hertz, to_model
 
 REFERENCE = Path(__file__).parent / "references" / "nvidia_tacotron2.npz"
-TINY = Tacotron2Config(
-    symbols_embedding_dim=16,
-    attention_rnn_dim=24,
-    attention_dim=8,
-    attention_location_n_filters=4,
-    attention_location_kernel_size=7,
-    prenet_dim=12,
-    decoder_rnn_dim=20,
-    postnet_embedding_dim=16,
-)
+TINY = Tacotron2Config(**SIZES)
 TINY_SMALL = replace(
     TINY,
     n_frames_per_step=3,

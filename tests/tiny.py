@@ -7,8 +7,7 @@ from dataclasses import replace
 from voiceclone.learn import LearnConfig
 from voiceclone.tacotron2 import SMALL, LossConfig
 
-TINY = replace(
-    SMALL,
+SIZES = dict(
     symbols_embedding_dim=16,
     attention_rnn_dim=24,
     attention_dim=8,
@@ -18,6 +17,7 @@ TINY = replace(
     decoder_rnn_dim=20,
     postnet_embedding_dim=16,
 )
+TINY = replace(SMALL, **SIZES)
 
 QUICK = LearnConfig(
     batch_size=2,

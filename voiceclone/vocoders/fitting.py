@@ -239,7 +239,7 @@ class Session(ABC):
 
     @abstractmethod
     def _save(self) -> str:
-        """Write all that there is to write, by `_write`, whose name is returned."""
+        """Write all that there is to write, through `_write`; gives the checkpoint's name."""
 
     def _begin(self, known: dict[str, Any] | None) -> None:
         """Go on from what an earlier session has written, None if from nothing.

@@ -124,7 +124,7 @@ def choose_pieces(lengths: Sequence[int], piece: int, count: int, *, seed: int, 
     return [(int(clip), int(random.integers(max(1, lengths[clip] - piece + 1)))) for clip in clips]
 
 
-class Diverged(TrainingError):
+class DivergedError(TrainingError):
     """What was learned is of no use any more, and nobody shall go on from it."""
 
 
@@ -133,11 +133,11 @@ def check_finite(loss: float, step: int) -> None:
 
     Raises
     ------
-    Diverged
+    DivergedError
         If the loss is not a finite number.
     """
     if not math.isfinite(loss):
-        raise Diverged(
+        raise DivergedError(
             f"The loss of step {step} is {loss}. Begin again, or from the last checkpoint, with a lower learning rate."
         )
 
@@ -246,9 +246,9 @@ class Session(ABC):
 
         Where the voice has changed since, what is known is kept and the budget begins anew.
         """
-        self.same = known is not None and known["data"] == self.data
-        self.first_step = known["first_step"] if self.same else self.step
-        self.seconds_before = known["seconds"] if self.same else 0.0
+        self.unchanged = known is not None and known["data"] == self.data
+        self.first_step = known["first_step"] if self.unchanged else self.step
+        self.seconds_before = known["seconds"] if self.unchanged else 0.0
         self.began = time.monotonic()
         self.saved, self.saved_at = self.step, self.seconds
         self.log.cut(self.step if known else -1)
@@ -297,7 +297,7 @@ class Session(ABC):
         """However a session ends, nothing of it is lost but what has diverged."""
         try:
             yield
-        except Diverged:
+        except DivergedError:
             self.saved = self.step
             raise
         finally:

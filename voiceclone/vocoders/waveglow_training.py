@@ -272,7 +272,7 @@ class _Training(Session):
             self._check_same_start(known)
             learner.load_state(known)
         self._begin(known)
-        self.best = known["best"] if self.same else None
+        self.best = known["best"] if self.unchanged else None
 
     def _check_same_start(self, known: dict[str, Any]) -> None:
         if known["begins"] != self.begins:
@@ -292,7 +292,7 @@ class _Training(Session):
         learner, config = self.learner, self.config
         with self._kept():
             spent = self._spent()
-            if not self.same:  # the weights are new, or what they are measured with
+            if not self.unchanged:  # the weights are new, or what they are measured with
                 yield self._said(None, self._validated(), self._save())
             while spent < 1:
                 loss = learner.learn()

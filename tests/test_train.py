@@ -15,6 +15,7 @@ from followed import checkpoints, log, stopped_after
 from tiny import QUICK, TINY
 
 from voiceclone import train as training
+from voiceclone.__main__ import main
 from voiceclone.audio import AudioConfig
 from voiceclone.errors import CheckpointError, TrainingError, VoiceCloneError
 from voiceclone.tacotron2 import PRESETS
@@ -193,6 +194,12 @@ def test_a_spent_budget_yields_nothing_and_a_larger_one_goes_on(two, monkeypatch
     assert [step.step for step in train(two, config(steps=6))] == [5, 6]
 
 
+def test_the_command_line_says_that_a_budget_was_spent(two, capsys):
+    list(train(two, config()))
+    assert main(["train", str(two.path), "--steps", "4"]) == 0
+    assert "nothing left to learn" in capsys.readouterr().out
+
+
 def test_a_changed_transcript_is_trained_on_again(two):
     list(train(two, config()))
     clip = two.usable()[0]
@@ -242,6 +249,28 @@ def test_another_preset_in_the_same_run_is_refused(two, monkeypatch):
         list(train(two, config(preset="full")))
     assert checkpoints(two) == before
     assert [step.step for step in train(two, config(preset="full", run="other"))] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_goes_on_from_no_other_start_than_its_own(two, finished):
+    taken = train(two, config())
+    list(taken) if finished else stopped_after(2, taken)
+    for start in ("nvidia-ljspeech", "data/elsewhere"):
+        with pytest.raises(TrainingError, match=f"main began with scratch, .*{start}"):
+            list(train(two, config(start=start)))
+    assert [step.step for step in train(two, config(start="scratch", steps=5))][-1] == 5
+    assert [step.step for step in train(two, config(start=None, steps=6))] == [6]
+
+
+def test_the_same_start_may_be_named_in_another_way(two, tmp_path, monkeypatch):
+    list(train(two, config(steps=1)))
+    shutil.copy(two.run_dir("main") / "checkpoints" / "best.pt", tmp_path / "start.pt")
+    list(train(two, config(run="more", steps=1, start=str(tmp_path / "start.pt"))))
+    monkeypatch.chdir(tmp_path)
+    assert len(list(train(two, config(run="more", steps=2, start="start.pt")))) == 1
+    assert len(list(train(two, config(run="more", steps=3, start=None)))) == 1
+    with pytest.raises(TrainingError, match="more began with .*start.pt, .*'scratch'"):
+        list(train(two, config(run="more", steps=4, start="scratch")))
 
 
 def test_a_base_of_another_size_is_refused(two):

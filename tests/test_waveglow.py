@@ -16,9 +16,11 @@ from tiny import TINY as TINY_TACOTRON
 
 from voiceclone.audio import AudioConfig
 from voiceclone.errors import AudioError, CheckpointError, VoiceCloneError
+from voiceclone.files import package_file
 from voiceclone.synthesize import Attempt, Synthesizer
 from voiceclone.tacotron2 import Tacotron2
 from voiceclone.vocoders import load_vocoder, vocode
+from voiceclone.vocoders.hifigan import UNIVERSAL
 from voiceclone.vocoders.waveglow import WaveGlow, load_waveglow
 from voiceclone.vocoders.waveglow_network import WaveGlowNetwork, WaveGlowSizes
 from voiceclone.vocoders.waveglow_training import waveglow_loss
@@ -410,12 +412,27 @@ def test_a_torn_module_is_refused(modern, module_file):
             load_waveglow(path)
 
 
-@pytest.mark.parametrize("content", [b"<html>Sign in</html>", b"RIFF....WAVEfmt ", b"PK\x03\x04", b"\x80\x02N."])
-def test_a_file_that_is_no_weights_is_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<html>Sign in</html>", "is a web page"),
+        (b"RIFF....WAVEfmt ", "is a wave file"),
+        (b"PK\x03\x04", "cannot be read"),
+        (b"\x80\x02N.", "cannot be read"),
+        (b"Too many requests.\r\nTry again tomorrow.\n", "cannot be read as weights: it is a text"),
+        (b"", "cannot be read as weights: it is empty"),
+    ],
+)
+def test_a_file_that_is_no_weights_is_refused(content, said, tmp_path):
     path = tmp_path / "waveglow.pt"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="cannot be read|web page|wave file"):
+    with pytest.raises(CheckpointError, match=said):
         load_waveglow(path)
+
+
+def test_a_folder_is_told_from_a_file(tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder"):
+        load_waveglow(tmp_path)
 
 
 def test_damaged_bytes_are_refused_or_do_not_matter(module_file):
@@ -438,6 +455,11 @@ def test_a_tensor_larger_than_its_numbers_is_refused(tmp_path):
     torch.save({"weight": torch.zeros(1).expand(10**12)}, tmp_path / "large.pt")
     with pytest.raises(CheckpointError, match="made of 1 numbers"):
         read_state_dict(tmp_path / "large.pt")
+
+
+def test_a_generator_of_hifigan_is_named():
+    with pytest.raises(CheckpointError, match="is no WaveGlow but a HiFi-GAN generator"):
+        load_waveglow(package_file(*UNIVERSAL))
 
 
 def test_without_a_path_it_is_said_where_weights_come_from():
@@ -464,7 +486,7 @@ def damage(weights: dict[str, torch.Tensor], how: str) -> None:
         weights["convinv.2.conv.weight"] = torch.ones(2, 2, 1)
     elif how == "another model":
         weights.clear()
-        weights["conv_pre.weight"] = torch.zeros(3, 3, 3)
+        weights |= {"conv_pre.weight": torch.zeros(3, 3, 3), "resblocks.0.convs1.0.weight": torch.zeros(3, 3, 3)}
     elif how == "nothing":
         weights.clear()
 
@@ -477,8 +499,8 @@ def damage(weights: dict[str, torch.Tensor], how: str) -> None:
         ("not a number", "not numbers"),
         ("no flows", "convinv.0.conv.weight"),
         ("uneven flows", r"\[8, 8, 2, 8, 6, 6\] channels"),
-        ("another model", "it holds conv_pre.weight"),
-        ("nothing", "no weights"),
+        ("another model", "but a HiFi-GAN generator"),
+        ("nothing", "a file without weights"),
     ],
 )
 def test_a_network_that_does_not_fit_is_refused_with_the_reason(how, complaint, weights, tmp_path):

@@ -115,10 +115,17 @@ def test_weights_are_written_under_nvidias_names_and_as_nvidias_network_has_them
     assert {name: tuple(value.shape) for name, value in ours.items()} == theirs
 
 
-@pytest.mark.parametrize("wrong", [dict(batch_size=0), dict(segment=-1), dict(segment=512), dict(learning_rate=0)])
+@pytest.mark.parametrize("wrong", [dict(batch_size=0), dict(segment=-1), dict(segment=512), dict(learning_rate=0),
+                                   dict(steps=0), dict(minutes=-1.0)])  # fmt: skip
 def test_settings_that_cannot_be_are_refused(wrong):
     with pytest.raises(VoiceCloneError, match=next(iter(wrong))):
         settings(**wrong)
+
+
+@pytest.mark.parametrize("channels", [0, -4])
+def test_a_network_without_channels_is_refused(channels):
+    with pytest.raises(VoiceCloneError, match=f"{channels} channels"):
+        settings(sizes=replace(SIZES, n_channels=channels))
 
 
 # A voice ----------------------------------------------------------------------------------------------------------

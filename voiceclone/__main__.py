@@ -99,9 +99,11 @@ def _run_options(added: argparse.ArgumentParser) -> None:
 def _train_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--preset", choices=("small", "full"), default="small", help="size of the model")
     added.add_argument("--minutes", type=_positive,
-                       help="stop after so many in all (default: 8 for small, 60 for full with 25 clips)")  # fmt: skip
+                       help="stop after so many in all (default: 8 for small, 60 for full with 25 clips, "
+                       "unless steps or epochs are given)")  # fmt: skip
     added.add_argument("--steps", type=int,
-                       help="stop after so many in all (default: 300 for small with 25 clips)")  # fmt: skip
+                       help="stop after so many in all (default: 300 from data/base with 25 clips, else no "
+                       "limit)")  # fmt: skip
     added.add_argument("--epochs", type=int, help="stop when each clip was learned from so often (default: no limit)")
     added.add_argument("--batch-size", type=int, help="clips a step, over all processes (default: fits the clips)")
     added.add_argument("--attention-dropout", type=float, metavar="SHARE",
@@ -116,7 +118,7 @@ def _train_options(added: argparse.ArgumentParser) -> None:
                        help="merge a GPU's many small kernels into few; the first steps take longer")  # fmt: skip
     added.add_argument("--processes", type=int, default=1, help="processes to train with, one a GPU")
     added.add_argument(
-        "--start", help=f"a base's folder, {SOURCES}, or scratch (default: data/base)"
+        "--start", help=f"a base's folder, {SOURCES}, or scratch (default: data/base for small, scratch for full)"
     )
     added.add_argument("--run", default="main", help="name of the training run")
     added.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True,
@@ -204,7 +206,8 @@ def _preparing_options(added: argparse.ArgumentParser) -> None:
 
 
 def _tune_options(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--minutes", type=_positive, help="stop after so many in all (default: 30)")
+    added.add_argument("--minutes", type=_positive,
+                       help="stop after so many in all (default: 30, unless steps are given)")  # fmt: skip
     added.add_argument("--steps", type=int, help="stop after so many steps in all (default: no limit)")
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--vocoder", choices=("hifigan", "waveglow"), default="hifigan", help="which to tune")

@@ -90,8 +90,8 @@ def train(
     Raises
     ------
     TrainingError
-        If there is nothing to learn from, the run was begun with another preset or holds a voice that was not trained
-        here, or the loss stays infinite.
+        If there is nothing to learn from, the run was begun with another preset or start or holds a voice that was not
+        trained here, or the loss stays infinite.
     CheckpointError
         If what to start from cannot be read.
     """
@@ -118,6 +118,7 @@ def _finished(run: Path, voice: Voice, config: TrainConfig) -> bool:
         content = json.loads((run / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    config.check_start(content.get("start"), run)
     spent = content.get("spent", {})
     return (
         content.get("data") == voice.content_hash()
@@ -162,9 +163,12 @@ class _Training:
             model, known = with_dropouts(newest[1].model, config.sizes), newest[1].training
             self.based = known.get("based", True) or known["data"] != self.data
             self._check_same_model(*newest)
+            self.start = known.get("start")  # older files lack it
+            config.check_start(self.start, self.run.folder)
             self.base = known.get("base")
             model.load_state_dict(known.get("averaged", model.state_dict()))  # the file's own model speaks
         else:
+            self.start = config.begins_with or "scratch"
             model, self.based, many_voices, notes = _starting_model(config, self.training)
             self.notes += notes
             # Only a base that knows many voices can be gone back to: another would speak with its own.
@@ -292,6 +296,7 @@ class _Training:
             "learner": learner.state(),
             "averaged": {name: t.cpu() for name, t in learner.speaking.state_dict().items()},
             "base": self.base,
+            "start": self.start,
             "data": self.data,
             "based": self.based,
             "seconds": self.seconds,
@@ -307,6 +312,7 @@ class _Training:
             {
                 "preset": self.config.preset,
                 "front_end": FRONT_END,
+                "start": self.start,
                 "data": self.data,
                 "clips": len(self.training),
                 "config": asdict(self.config) | {"learn": asdict(self.learner.config)},

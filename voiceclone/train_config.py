@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import VoiceCloneError
+from .errors import TrainingError, VoiceCloneError
 from .learn import LearnConfig, learn_config
 from .schedule import FAKEYOU_BATCH, FAKEYOU_EPOCHS, SCHEDULES, Exponential
 from .tacotron2 import PRESETS, Tacotron2Config
@@ -92,6 +92,27 @@ class TrainConfig:
         has_base = self.preset == "small" and (BASE / "config.json").exists()
         return str(BASE) if self.start is None and has_base else self.start
 
+    def check_start(self, began_with: str | None, run: Path) -> None:
+        """Refuse to go on with what began with something else than is asked for; where nothing is, all goes on.
+
+        Parameters
+        ----------
+        began_with : str or None
+            `begins_with` of the run's first session, or "scratch"; None if that is not known.
+        run : Path
+            The run's folder.
+
+        Raises
+        ------
+        TrainingError
+            If they differ.
+        """
+        if self.start and began_with and not _same_place(self.start, began_with):
+            raise TrainingError(
+                f"{run} began with {began_with}, asked for is start={self.start!r}. To go on leave start out; to begin "
+                "with that give another run=, or resume=False, which drops what was learned."
+            )
+
     def for_clips(self, count: int) -> TrainConfig:
         """The same with a budget, if it has none; from the project's base never more steps than clips can teach in."""
         if self.steps is not None or self.epochs is not None:
@@ -114,6 +135,10 @@ class TrainConfig:
     def previews_due(self) -> int:
         """Previews over the budget: each costs some ten seconds on a laptop, which a short budget cannot spare."""
         return self.previews if self.minutes is None else max(1, min(self.previews, int(self.minutes)))
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or Path(one).resolve() == Path(other).resolve()
 
 
 def random_start(preset: str) -> str:

@@ -53,9 +53,12 @@ def train(options: argparse.Namespace) -> None:
     if launched():
         _train_together(voice, config)
         return
+    step = None
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in train_by(voice, config, processes=options.processes):
             _show(step, bar)
+    if step is None:
+        print("nothing left to learn: it has had its time or its steps, more --steps train on")
     print(f"run: {voice.run_dir(options.run)}")
 
 
@@ -187,7 +190,7 @@ def tune(options: argparse.Namespace) -> None:
     run = find_checkpoint(voice, options.run).parent.parent
     step, name = (_tune_waveglow if options.vocoder == "waveglow" else _tune_hifigan)(voice, run, options)
     if step is None:
-        print("nothing left to learn: it has had its time, more --minutes tune on")
+        print("nothing left to learn: it has had its time or its steps, more --minutes or --steps tune on")
     print(f"vocoder: {name}")
 
 

@@ -229,7 +229,8 @@ def _refused(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
 def _check_file(path: Path) -> None:
     """Refuse what is no file of weights at first sight, or is torn."""
     if not path.is_file():
-        raise CheckpointError(f"There is no checkpoint {path}.")
+        what = "is a folder, not a file of weights" if path.is_dir() else "is not there"
+        raise CheckpointError(f"The checkpoint {path} {what}. Check the path that was given.")
     with path.open("rb") as file:
         head = file.read(512).removeprefix(BYTE_ORDER_MARK)
     if head.lstrip()[:1] == b"<":
@@ -237,6 +238,9 @@ def _check_file(path: Path) -> None:
     for start, kind in KINDS.items():
         if head.startswith(start):
             raise CheckpointError(f"{path} is {kind}, not a checkpoint.")
+    if head.isascii() and bytes(head).decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
+        what = "a text" if head else "empty"
+        raise CheckpointError(f"{path} cannot be read as weights: it is {what}. Get it again from where it came.")
     if head.startswith(b"PK"):
         _check_archive(path)
 

@@ -69,8 +69,9 @@ class FitConfig:
         return Budget(minutes, self.steps)
 
     def check_positive(self, *names: str) -> None:
-        """Refuse a field that is given and not above zero."""
-        wrong = {name: value for name in names if (value := getattr(self, name)) is not None and value <= 0}
+        """Refuse a budget, and such a field, that is given and not above zero."""
+        given = {name: getattr(self, name) for name in ("minutes", "steps", *names)}
+        wrong = {name: value for name, value in given.items() if value is not None and value <= 0}
         if wrong:
             raise VoiceCloneError(f"{', '.join(f'{k}={v}' for k, v in wrong.items())} must be above zero.")
 

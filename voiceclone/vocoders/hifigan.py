@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from ..audio import AudioConfig
 from ..errors import CheckpointError
 from ..files import package_file
-from ..weights import fold_weight_norm, read_weights
+from ..weights import fold_weight_norm, read_weights, what_it_holds
 from .base import Vocoder
 
 SLOPE = 0.1  # of every leaky ReLU but the last, which has torch's 0.01
@@ -174,8 +174,8 @@ def read_generator(path: str | Path | None = None) -> Weights:
     weights = found.get("generator", found)
     if not isinstance(weights, dict) or not any(str(key).startswith("conv_pre.") for key in weights):
         raise CheckpointError(
-            f"{path} is no HiFi-GAN generator: it holds {_few(map(str, found)) or 'nothing'}. "
-            "Expected the file that HiFi-GAN's training calls g_ and a number (do_ holds its discriminators)."
+            f"{path} is no HiFi-GAN generator but {what_it_holds(found)}. "
+            "Give the file that HiFi-GAN's training calls g_ and a number (do_ holds its discriminators)."
         )
     return {key: value.float() for key, value in weights.items() if isinstance(value, torch.Tensor)}
 

@@ -11,7 +11,7 @@ import torch
 
 from ..audio import AudioConfig
 from ..errors import AudioError, CheckpointError
-from ..weights import fold_weight_norm, read_state_dict
+from ..weights import fold_weight_norm, read_state_dict, what_it_holds
 from .base import Vocoder
 from .waveglow_network import REACH, WaveGlowNetwork, WaveGlowSizes
 
@@ -162,9 +162,10 @@ def load_waveglow(
         raise CheckpointError(
             "WaveGlow needs the path of its weights: none come with this package. Get NVIDIA's "
             "waveglow_256channels_universal_v5.pt (linked in the README of github.com/NVIDIA/waveglow; 22,050 Hz, any "
-            'voice) and give its path, or use load_vocoder("hifigan"), which needs no file.'
+            "voice) and give its path, as in waveglow:FILE, or speak with hifigan, which needs no file."
         )
-    weights = _todays_layout(read_state_dict(path, under=("state_dict", "model")))
+    # Where the weights of the others are, too, so that they are named: HiFi-GAN's are under "generator".
+    weights = _todays_layout(read_state_dict(path, under=("state_dict", "model", "generator")))
     sizes = _sizes(weights, path)
     with torch.device("meta"):  # no random weights: the read ones take their place
         network = WaveGlowNetwork(sizes, alternate=alternate)
@@ -201,10 +202,10 @@ def _sizes(weights: Weights, path: str | Path) -> WaveGlowSizes:
     needed = ("upsample.weight", "convinv.0.conv.weight", "WN.0.in_layers.0.weight")
     missing = [name for name in needed if name not in weights or weights[name].ndim != 3]
     if missing:
-        some = ", ".join(list(weights)[:4]) or "no weights"
         raise CheckpointError(
-            f"{path} is no WaveGlow: it has no {missing[0]} of 3 dimensions; it holds {some}. "
-            "Expected a checkpoint of github.com/NVIDIA/waveglow."
+            f"{path} is no WaveGlow but {what_it_holds(weights) if weights else 'a file without weights'}: it has no "
+            f"{missing[0]} of 3 dimensions. Give a checkpoint of github.com/NVIDIA/waveglow, such as "
+            "waveglow_256channels_universal_v5.pt."
         )
     n_flows = sum(re.fullmatch(r"convinv\.\d+\.conv\.weight", name) is not None for name in weights)
     channels = [len(weights.get(f"convinv.{k}.conv.weight", ())) for k in range(n_flows)]

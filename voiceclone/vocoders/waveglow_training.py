@@ -50,12 +50,14 @@ class WaveGlowConfig(FitConfig):
 
     def __post_init__(self) -> None:
         self.check_positive("batch_size", "segment", "learning_rate", "sigma", "validate_every")
+        if self.sizes and self.sizes.n_channels <= 0:
+            raise VoiceCloneError(f"A WaveGlow of {self.sizes.n_channels} channels cannot be; NVIDIA's has 256.")
         if self.segment <= AudioConfig().n_fft // 2:
             raise VoiceCloneError(f"segment={self.segment} samples hold no spectrogram; NVIDIA's is 16000.")
         if self.sizes and self.start != SCRATCH:
             raise VoiceCloneError(
-                f"sizes were given, but {self.start} has its own. Leave them out, or begin with random weights: "
-                f"start={SCRATCH!r}."
+                f"Sizes (--channels) were given, but {self.start} has its own. Leave them out, or begin with random "
+                f"weights: start={SCRATCH!r}."
             )
 
 

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,6 +223,15 @@ def test_a_torn_checkpoint_is_passed_over_and_another_start_begins_anew(fresh, s
     assert [step.step for step in tune(fresh, settings(start, steps=3))] == [3]
     assert [path.name for path in kept.iterdir()] == ["step-000003.pt"]
     assert [step.step for step in tune(fresh, settings(start, steps=1, resume=False))] == [1]
+
+
+def test_checkpoints_are_written_so_many_minutes_apart(fresh, start, monkeypatch):
+    seconds, written = [0.0], []
+    monkeypatch.setattr(fitting, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    for step in tune(fresh, settings(start, steps=7, save_minutes=10)):
+        written.append(step.checkpoint)
+        seconds[0] += 300
+    assert written == [None, None, "step-000003.pt", None, "step-000005.pt", None, "step-000007.pt"]
 
 
 def test_what_has_diverged_is_not_gone_on_from(fresh, start):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from voiceclone import Clip, Voice, VoiceCloneError
+from voiceclone.__main__ import main
 from voiceclone.audio import save
 from voiceclone.errors import CheckpointError
 from voiceclone.export import MOST_FILES, export, import_checkpoint, import_zip
@@ -72,6 +73,18 @@ def test_zip_rebuilds_the_voice_elsewhere(small, tmp_path):
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["Test Voice"], (
         "nothing temporary stays"
     )
+
+
+def test_the_command_line_rebuilds_a_voice_from_its_zip(small, tmp_path, capsys):
+    made, target = export(small), tmp_path / "elsewhere" / "again"
+    assert main(["import", str(target), str(made)]) == 0
+    assert capsys.readouterr().out == f"voice: {target}\n"
+    assert Voice.open(target).clips == small.clips
+    assert main(["import", str(target), str(made)]) == 1
+    assert "There is a voice at" in capsys.readouterr().err
+    for option in (["--run", "more"], ["--trained-on", "letters"]):
+        assert main(["import", str(tmp_path / "other"), str(made), *option]) == 1
+        assert "leave --run and --trained-on out" in capsys.readouterr().err
 
 
 def test_zip_holds_a_model_card_with_measures_and_consent(small):

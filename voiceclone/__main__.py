@@ -224,11 +224,12 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
 
 
 def _import_options(added: argparse.ArgumentParser) -> None:
-    added.add_argument("source", help=SOURCES)
-    added.add_argument("--run", default="imported", help="name of the run that it becomes")
+    added.add_argument("source", help=f"{SOURCES}; or a zip that export made, for a VOICE that is not there yet")
+    added.add_argument("--run", help="of a checkpoint: name of the run that it becomes (default: imported)")
     kinds = ("auto", "fakeyou-phonemes", "phonemes", "letters")
-    added.add_argument("--trained-on", choices=kinds, default="auto",
-                       help="what its texts were in training; auto: its weights tell, phonemes: as here")  # fmt: skip
+    added.add_argument("--trained-on", choices=kinds,
+                       help="of a checkpoint: what its texts were in training; auto: its weights tell, phonemes: as "
+                       "here (default: auto)")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -80,7 +80,16 @@ def export(voice: Voice, *, format: str = "zip", run: str | None = None) -> Path
     return _export_zip(voice, run, checkpoint) if format == "zip" else _export_fakeyou(voice, run, checkpoint)
 
 
-def import_zip(path: str | Path, *, root: str | Path = "voices") -> Voice:
+def holds_voice(path: str | Path) -> bool:
+    """Whether a file is a zip with a voice in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "voice.json" in archive.namelist()
+    except (zipfile.BadZipFile, OSError):  # what it is then is for others to say
+        return False
+
+
+def import_zip(path: str | Path, *, root: str | Path = "voices", folder: str | None = None) -> Voice:
     """Rebuild a voice from a zip that `export` made.
 
     Nothing is written outside the new folder, and the folder appears only when the whole zip was good.
@@ -91,6 +100,8 @@ def import_zip(path: str | Path, *, root: str | Path = "voices") -> Voice:
         The zip.
     root : str or Path
         Where voice folders lie.
+    folder : str, optional
+        Name of the new one; by default the voice's.
 
     Raises
     ------
@@ -99,8 +110,8 @@ def import_zip(path: str | Path, *, root: str | Path = "voices") -> Voice:
     """
     path, root = Path(path), Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as folder:
-        unpacked = Path(folder, "voice")
+    with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as temporary:
+        unpacked = Path(temporary, "voice")
         try:
             with zipfile.ZipFile(path) as archive:
                 _unpack(archive, unpacked)
@@ -109,7 +120,7 @@ def import_zip(path: str | Path, *, root: str | Path = "voices") -> Voice:
                 f"{path} cannot be unpacked ({error}). Get it again from where it came."
             ) from error
         voice = Voice.open(unpacked)
-        target = root / folder_name(voice.name)
+        target = root / (folder or folder_name(voice.name))
         if target.exists():
             raise VoiceError(
                 f"There is a voice at {target} already, which stays as it is. Move it, or give another root."

@@ -252,13 +252,20 @@ def export(options: argparse.Namespace) -> None:
 
 
 def import_(options: argparse.Namespace) -> None:
-    """Take a checkpoint of NVIDIA's Tacotron 2 or FakeYou into the voice, as a run of its own."""
-    from .export import import_checkpoint
+    """Take a checkpoint of NVIDIA's Tacotron 2 or FakeYou into the voice, as a run; or rebuild a voice from its zip."""
+    from .export import holds_voice, import_checkpoint, import_zip
     from .text import FAKEYOU, FRONT_END, LETTERS
 
-    trained_on = {"auto": None, "fakeyou-phonemes": FAKEYOU, "phonemes": FRONT_END, "letters": LETTERS}
-    front_end = trained_on[options.trained_on]
-    made = import_checkpoint(_voice(options), options.source, run=options.run, front_end=front_end)
+    trained_on = {None: None, "auto": None, "fakeyou-phonemes": FAKEYOU, "phonemes": FRONT_END, "letters": LETTERS}
+    if holds_voice(options.source):
+        if options.run or options.trained_on:
+            raise VoiceCloneError(
+                f"{options.source} holds a voice with its own runs; leave --run and --trained-on out."
+            )
+        print(f"voice: {import_zip(options.source, root=options.voice.parent, folder=options.voice.name).path}")
+        return
+    front_end, run = trained_on[options.trained_on], options.run or "imported"
+    made = import_checkpoint(_voice(options), options.source, run=run, front_end=front_end)
     for note in made.notes:
         print(f"voiceclone: {note}", file=sys.stderr)
     print(f"run: {_voice(options).run_dir(made.run)} (spoken to as {made.front_end})")

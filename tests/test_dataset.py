@@ -211,6 +211,15 @@ def test_clips_that_come_later_join_the_training(tmp_path):
     assert set(ids(30)[10:]) < set(after.training)
 
 
+@pytest.mark.parametrize("content", ["", '{"training": ["0001"', '{"training": []}', "[1]", "null"])
+def test_a_split_that_cannot_be_read_is_named_and_stays(tmp_path, content):
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(TrainingError, match="split.json.* cannot be read.* delete it"):
+        split_clips(ids(25), path)
+    assert path.read_text() == content
+
+
 def test_a_held_out_clip_that_was_rejected_is_gone_from_the_split(tmp_path):
     before = split_clips(ids(25), tmp_path / "split.json")
     left = [i for i in ids(25) if i != before.validation[0]]

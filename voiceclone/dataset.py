@@ -250,6 +250,17 @@ class Split:
             raise TrainingError(f"Clips {', '.join(sorted(overlap))} are in training and validation at once.")
 
 
+def _known_split(path: Path) -> Split:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Split(tuple(content["training"]), tuple(content["validation"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise TrainingError(
+            f"{path}, which says what clips are held out, cannot be read ({error}). Get it back from a copy; or delete "
+            "it, and they are chosen anew: then some may have been learned from already."
+        ) from error
+
+
 def split_clips(
     ids: Sequence[str], path: Path, *, share: float = 0.08, seed: int = 1234, write: bool = True
 ) -> Split:
@@ -270,11 +281,13 @@ def split_clips(
         Of the choice.
     write : bool
         Of several processes only one writes.
+
+    Raises
+    ------
+    TrainingError
+        If the division that was made before cannot be read.
     """
-    known = Split((), ())
-    if path.exists():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        known = Split(tuple(content["training"]), tuple(content["validation"]))
+    known = _known_split(path) if path.exists() else Split((), ())
     held_out = tuple(i for i in known.validation if i in ids)
     if not held_out and len(ids) >= FEWEST_SPLIT:
         count = max(1, min(round(share * len(ids)), 50))

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,6 +67,18 @@ def test_ctrl_c_is_said_and_exits_with_130(monkeypatch, capsys, voice):
     monkeypatch.setattr(suite, "run", interrupted)
     assert main(["run", str(voice.path)]) == 130
     assert capsys.readouterr().err.startswith("voiceclone: interrupted")
+
+
+def test_a_warning_has_a_line_of_its_own_beside_a_bar(monkeypatch, capsys, voice):
+    def busy(options):
+        with verbs._bar(total=2) as bar:
+            bar.refresh()
+            warnings.warn("The drive is full.", stacklevel=1)
+
+    monkeypatch.setattr(verbs, "tune", busy)
+    busy.__name__, busy.__doc__ = "tune", "Busy."
+    assert main(["tune", str(voice.path)]) == 0
+    assert "voiceclone: The drive is full." in re.split(r"[\r\n]", capsys.readouterr().err)
 
 
 def test_run_hands_over_parameters_as_the_values_they_are(monkeypatch, voice):

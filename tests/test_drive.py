@@ -251,6 +251,16 @@ def test_a_session_that_follows_is_not_undone_by_what_the_last_one_had_still_to_
 # Another machine --------------------------------------------------------------------------------------------------
 
 
+def test_at_the_end_each_file_that_is_not_on_the_drive_is_named_once(run, tmp_path, monkeypatch):
+    keeper = Keeper(run, tmp_path / "work", patience=0.1)
+    keeper.first_wait = SECONDS
+    failing(monkeypatch, OSError(errno.EROFS, "Read-only file system"))
+    write(keeper, "waveglow.pt")
+    until(lambda: keeper._failing)
+    with pytest.warns(UserWarning, match=r"^waveglow\.pt could not be copied"):
+        keeper.close()
+
+
 def test_a_new_machine_finds_what_the_last_one_kept(keeper, run, tmp_path):
     for name in ("checkpoints/step-000007.pt", "checkpoints/best.pt", "log.jsonl", "previews/step-000007.wav"):
         write(keeper, name, name)

@@ -216,5 +216,8 @@ def test_a_warning_is_one_line_at_once_and_without_where_it_arose(capsys):
     with widgets.plain_warnings():
         warnings.warn("The drive is full.", stacklevel=1)
         assert capsys.readouterr().out == "The drive is full.\n"
+        with warnings.catch_warnings():  # as libraries have it, after which Python forgets what was said
+            warnings.warn("The drive is full.", stacklevel=1)
+        assert capsys.readouterr().out == ""
     with pytest.warns(UserWarning, match="again"):
         warnings.warn("As they are shown again.", stacklevel=1)

@@ -255,8 +255,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(warning: Warning | str, *_: Any, **__: Any) -> None:
-    """Say it in one line, as errors are; the line of code where it arose helps nobody here."""
-    print(f"voiceclone: {' '.join(str(warning).split())}", file=sys.stderr)
+    """Say it in one line, as errors are and above any bar; the line of code where it arose helps nobody here."""
+    from tqdm import tqdm
+
+    tqdm.write(f"voiceclone: {' '.join(str(warning).split())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

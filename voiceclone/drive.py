@@ -135,7 +135,7 @@ class Keeper:
         if self._thread is not None:
             self._thread.join(self.patience)
         with self._changed:
-            left = [*([self._doing] if self._doing else []), *self._to_copy]
+            left = dict.fromkeys([*([self._doing] if self._doing else []), *self._to_copy])
         if left:
             warnings.warn(
                 f"{', '.join(left)} could not be copied to {self.lasting} yet. They are whole in {self.work}, which "

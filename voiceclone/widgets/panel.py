@@ -54,11 +54,15 @@ def headless() -> bool:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings as one quiet line each, without the file and line of code that a notebook would print."""
+    """Show each warning once as a quiet line, without the file and line of code that a notebook would print."""
     from IPython.display import display
 
+    shown: set[str] = set()
+
     def show(message: Warning, *_: Any, **__: Any) -> None:
-        display(Markup(f"<em>{html.escape(str(message))}</em>", str(message)))
+        if str(message) not in shown:
+            shown.add(str(message))
+            display(Markup(f"<em>{html.escape(str(message))}</em>", str(message)))
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)

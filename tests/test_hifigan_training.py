@@ -216,7 +216,7 @@ def test_going_on_gives_what_would_have_been(fresh, start, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_torn_checkpoint_is_passed_over_and_another_start_begins_anew(fresh, start):
+def test_a_torn_checkpoint_is_passed_over(fresh, start):
     list(tune(fresh, settings(start, steps=2)))
     kept = fresh.run_dir("main") / "vocoder" / "checkpoints"
     (kept / "step-000009.pt").write_bytes((kept / "step-000002.pt").read_bytes()[:-1000])
@@ -257,15 +257,23 @@ def test_what_was_learned_before_memory_ends_is_kept(fresh, start, monkeypatch):
     assert [step.step for step in tune(fresh, settings(start, steps=2))] == [2]
 
 
-def test_another_start_begins_anew_whatever_its_file_is_called(fresh, start, weights, tmp_path):
+def test_another_start_is_refused_whatever_its_file_is_called(fresh, start, weights, tmp_path):
     list(tune(fresh, settings(start, steps=2)))
-    other = tmp_path / "g_other"
-    still = settings(str(other), steps=1, learning_rate=1e-12)
+    kept = content(fresh.run_dir("main") / "vocoder")
+    other, same = tmp_path / "g_other", tmp_path / "g_moved"
+    shutil.copy(start, same)
     for louder in (1.1, 1.2):  # the same name holds another generator the second time
         torch.save({"generator": weights | {"conv_post.bias": weights["conv_post.bias"] + louder}}, other)
-        assert [step.step for step in tune(fresh, still)] == [1]
+        with pytest.raises(TrainingError, match="learned from .*, not from .*g_other as it is now.*--no-resume"):
+            list(tune(fresh, settings(str(other))))
+        assert content(fresh.run_dir("main") / "vocoder") == kept
+        anew = settings(str(other), steps=1, learning_rate=1e-12, resume=False)
+        assert [step.step for step in tune(fresh, anew)] == [1]
         speaks = read_weights(fresh.run_dir("main") / "vocoder" / "generator.pt")["generator"]
         torch.testing.assert_close(speaks["conv_post.bias"], weights["conv_post.bias"] + louder, atol=1e-6, rtol=0)
+        kept = content(fresh.run_dir("main") / "vocoder")
+    list(tune(fresh, settings(start, steps=1, resume=False)))
+    assert [step.step for step in tune(fresh, settings(str(same), steps=2))] == [2]
     with pytest.raises(VoiceCloneError, match="nowhere"):
         list(tune(fresh, settings(str(tmp_path / "nowhere.pt"))))
 

@@ -229,7 +229,7 @@ def test_a_torn_checkpoint_is_passed_over(fresh):
 def test_another_start_is_refused_and_told_how_to_begin_anew(fresh, start):
     list(tune_waveglow(fresh, settings(steps=2)))
     others = (settings(start=str(start), sizes=None, steps=3), settings(steps=3, sizes=replace(SIZES, n_channels=4)))
-    complaint = r"learned from scratch .*2 layers and 8 channels\), not .* [48] channels\).*--no-resume"
+    complaint = r"learned from scratch .*2 layers and 8 channels\) as it was then, not .* [48] channels\).*--no-resume"
     for other in others:
         before = {p: p.read_bytes() for p in folder_of(fresh).rglob("*") if p.is_file()}
         with pytest.raises(TrainingError, match=complaint):

@@ -242,6 +242,24 @@ class Session(ABC):
     def _save(self) -> str:
         """Write all that there is to write, through `_write`; gives the checkpoint's name."""
 
+    def _check_same_start(self, known: dict[str, Any], begins: str, then: str, now: str) -> None:
+        """Refuse to drop what an earlier session has learned from another start.
+
+        Parameters
+        ----------
+        known : dict
+            What that session has written.
+        begins : str
+            Hash of what to start with now; a file's name may be the same and hold something else.
+        then, now : str
+            What both starts are called.
+        """
+        if known["begins"] != begins:
+            raise TrainingError(
+                f"{self.folder} holds what was learned from {then} as it was then, not from {now} as it is now. Give "
+                "that start to go on, or begin anew (--no-resume; resume=False), which drops it."
+            )
+
     def _begin(self, known: dict[str, Any] | None) -> None:
         """Go on from what an earlier session has written, None if from nothing.
 

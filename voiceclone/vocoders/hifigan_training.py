@@ -77,7 +77,7 @@ def tune(
     Raises
     ------
     TrainingError
-        If nobody consented, or the loss is no longer a number.
+        If nobody consented, another start was learned from before, or the loss is no longer a number.
     CheckpointError
         If the voice has not been trained, or the generator to start from cannot be read.
     VoiceCloneError
@@ -90,7 +90,8 @@ def tune(
     """
     acoustic = checkpoint_to_fit(voice, config.run, config.checkpoint)
     begins, drawn_by = _named(config.start), file_hash(acoustic)
-    lesson = _Lesson(text_hash(voice.content_hash(), drawn_by, begins), begins, acoustic.name, drawn_by)
+    data, start = text_hash(voice.content_hash(), drawn_by, begins), config.start or "the universal generator"
+    lesson = _Lesson(data, begins, start, acoustic.name, drawn_by)
     run = acoustic.parent.parent
     if config.resume and _finished(generator_of(run), lesson, config):
         keeper = Keeper(run / FOLDER)
@@ -110,6 +111,7 @@ class _Lesson:
 
     data: str  # hash of the clips, of the Tacotron 2 that draws them, and of the generator to begin with
     begins: str  # hash of the generator to begin with, "" of the universal one
+    start: str  # what that one is called
     checkpoint: str  # name of the Tacotron 2's file
     drawn_by: str  # its hash
 
@@ -180,20 +182,19 @@ class _Tuning(Session):
         return self.tuner.step
 
     def _known(self) -> dict[str, Any]:
-        """What an earlier session has learned from the same start; empty if there was none."""
-        newest = self.checkpoints.newest() or self._worked_out()
-        return newest if newest.get("begins") == self.lesson.begins else {}
+        """What an earlier session has learned; empty if there was none."""
+        newest, own = self.checkpoints.newest(), self.folder / GENERATOR
+        known = newest or (tuning_of(own) if own.is_file() else {})
+        if known:
+            self._check_same_start(known, self.lesson.begins, known["start"], self.lesson.start)
+        return known if newest or not known else self._worked_out(known, read_generator(own))
 
-    def _worked_out(self) -> dict[str, Any]:
+    def _worked_out(self, known: dict[str, Any], speaks: Weights) -> dict[str, Any]:
         """What a zip, which has no checkpoint, tells of it; its discriminators are lost.
 
         What speaks has gone a share of the way from the start to what was learned: the whole way leads there.
         """
-        own = self.folder / GENERATOR
-        known = tuning_of(own)
-        if not own.is_file() or known.get("begins") != self.lesson.begins:
-            return {}
-        begun_with, speaks = self._start(), read_generator(own)
+        begun_with = self._start()
         spent = known["spent"]
         return {"step": spent["steps"]} | known | {
             "generator": _lerp(begun_with, speaks, 1 / known["config"]["share"]),

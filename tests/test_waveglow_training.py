@@ -238,8 +238,18 @@ def test_another_start_is_refused_and_told_how_to_begin_anew(fresh, start):
     assert [step.step for step in tune_waveglow(fresh, replace(others[0], resume=False))] == [0, 1, 2, 3]
     lines = (folder_of(fresh) / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2, 3]
+    assert [step.step for step in tune_waveglow(fresh, settings(start=None, sizes=None, steps=4))] == [4]
     moved = start.rename(start.with_name("moved.pt"))  # the same weights under another name
-    assert [step.step for step in tune_waveglow(fresh, settings(start=str(moved), sizes=None, steps=4))] == [4]
+    assert [step.step for step in tune_waveglow(fresh, settings(start=str(moved), sizes=None, steps=5))] == [5]
+
+
+def test_what_began_from_scratch_goes_on_without_its_sizes_being_said_again(fresh):
+    first = tune_waveglow(fresh, settings(steps=2))
+    next(first)
+    with pytest.raises(TrainingError, match="Another training is at work"):
+        next(tune_waveglow(fresh, settings(steps=2)))
+    assert [step.step for step in first] == [1, 2]
+    assert [step.step for step in tune_waveglow(fresh, settings(start=None, sizes=None, steps=3))] == [3]
 
 
 def test_a_voice_that_changed_is_learned_with_what_is_known_and_measured_anew(fresh):

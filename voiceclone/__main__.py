@@ -212,7 +212,8 @@ def _tune_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--run", help="training run (default: the last)")
     added.add_argument("--vocoder", choices=("hifigan", "waveglow"), default="hifigan", help="which to tune")
     added.add_argument("--start", metavar="FILE",
-                       help="its weights, or for waveglow scratch (default: the authors' universal ones)")  # fmt: skip
+                       help="its weights, or for waveglow scratch (default: as before; at first the authors' universal "
+                       "ones)")  # fmt: skip
     added.add_argument("--share", type=float, metavar="S",
                        help="of hifigan: how far to go from there to what was learned, 1 = all the way "
                        "(default: 0.3)")  # fmt: skip

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from .errors import CheckpointError, UnavailableError, VoiceCloneError
+from .errors import CheckpointError, TrainingError, UnavailableError, VoiceCloneError
 
 HASH_DIGITS = 16  # 64 bits: collisions among a few thousand clips do not happen
 
@@ -89,6 +89,35 @@ def _explained(error: OSError, path: Path) -> VoiceCloneError:
             "Free some space and run the step again."
         )
     return VoiceCloneError(f"{path} could not be written: {error.strerror or error}. Nothing was changed.")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for one session of this machine: two would drop each other's checkpoints.
+
+    The system releases it when the process ends, however it ends.
+
+    Raises
+    ------
+    TrainingError
+        If another session holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    # Beside no voice, so that what is copied and packed is the voice alone; each user has locks of their own.
+    name = f"voiceclone-{text_hash(Path.home(), folder.resolve())}.lock"
+    lock = FileLock(Path(tempfile.gettempdir(), name), timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TrainingError(
+            f"Another training is at work in {folder}, here or in another notebook or terminal. Let it end, or stop "
+            "it, and run this again; or train under another name (run=, --run)."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256_of(path: str | Path) -> str:

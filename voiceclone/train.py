@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from .audio import AudioConfig, load
 from .dataset import Example, mel_statistics, split_clips, voice_examples
 from .device import choose_device
 from .errors import CheckpointError, TrainingError
+from .files import alone
 from .learn import Learned, Learner
 from .listen import Listener, Preview
 from .processes import is_main, wait_for_main
@@ -91,7 +93,7 @@ def train(
     ------
     TrainingError
         If there is nothing to learn from, the run was begun with another preset or start or holds a voice that was not
-        trained here, or the loss stays infinite.
+        trained here or is being trained already, or the loss stays infinite.
     CheckpointError
         If what to start from cannot be read.
     """
@@ -102,14 +104,16 @@ def train(
             f"{voice.name} has no clip to learn from: {len(voice.clips)} clips in clips.csv, none of them accepted and "
             "cleaned. Record (notebook 01), transcribe (02) and clean (03) first."
         )
-    config = config.for_clips(len(voice.usable()))
-    if config.resume and _finished(voice.run_dir(config.run), voice, config):
-        run = Run(voice.run_dir(config.run))
-        if run.keeper.apart and is_main(choose_device(config.device)):  # what the last session could not bring there
-            run.fetch()
-            run.close()
-        return
-    yield from _Training(voice, config, progress).steps()
+    config, folder = config.for_clips(len(voice.usable())), voice.run_dir(config.run)
+    main = is_main(choose_device(config.device))
+    with alone(folder) if main else nullcontext():
+        if config.resume and _finished(folder, voice, config):
+            run = Run(folder)
+            if run.keeper.apart and main:  # what the last session could not bring there
+                run.fetch()
+                run.close()
+            return
+        yield from _Training(voice, config, progress).steps()
 
 
 def _finished(run: Path, voice: Voice, config: TrainConfig) -> bool:

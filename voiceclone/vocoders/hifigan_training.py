@@ -13,7 +13,7 @@ learned, as `voiceclone.settle` has it for Tacotron 2: most of the voice's colou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from ..audio import AudioConfig
 from ..device import choose_device
 from ..drive import Keeper
 from ..errors import CheckpointError
-from ..files import file_hash, text_hash
+from ..files import alone, file_hash, text_hash
 from ..weights import write_weights
 from .aligned import AlignedClip, aligned_clips, cut
 from .fitting import Session, checkpoint_to_fit, choose_pieces
@@ -77,7 +77,8 @@ def tune(
     Raises
     ------
     TrainingError
-        If nobody consented, another start was learned from before, or the loss is no longer a number.
+        If nobody consented, another start was learned from before, another session is at work, or the loss is no
+        longer a number.
     CheckpointError
         If the voice has not been trained, or the generator to start from cannot be read.
     VoiceCloneError
@@ -89,20 +90,23 @@ def tune(
         If the drive on which the voice lies cannot be written: tuning goes on, on this machine.
     """
     acoustic = checkpoint_to_fit(voice, config.run, config.checkpoint)
+    run = acoustic.parent.parent
+    if config.resume and config.start is None:  # go on with what was begun with
+        config = replace(config, start=tuning_of(generator_of(run)).get("config", {}).get("start"))
     begins, drawn_by = _named(config.start), file_hash(acoustic)
     data, start = text_hash(voice.content_hash(), drawn_by, begins), config.start or "the universal generator"
     lesson = _Lesson(data, begins, start, acoustic.name, drawn_by)
-    run = acoustic.parent.parent
-    if config.resume and _finished(generator_of(run), lesson, config):
-        keeper = Keeper(run / FOLDER)
-        if keeper.work.is_dir():  # what the last session on this machine could not bring there
-            keeper.fetch()
-            keeper.close()
-        return
-    device = choose_device(config.device)
-    clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
-    training, _ = divide(clips, run)
-    yield from _Tuning(run / FOLDER, lesson, training or clips, config, device).steps()
+    with alone(run / FOLDER):
+        if config.resume and _finished(generator_of(run), lesson, config):
+            keeper = Keeper(run / FOLDER)
+            if keeper.work.is_dir():  # what the last session on this machine could not bring there
+                keeper.fetch()
+                keeper.close()
+            return
+        device = choose_device(config.device)
+        clips = aligned_clips(voice, acoustic, device=device, seed=config.seed, progress=progress)
+        training, _ = divide(clips, run)
+        yield from _Tuning(run / FOLDER, lesson, training or clips, config, device).steps()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ class TuneConfig(FitConfig):
     """How HiFi-GAN is fine-tuned."""
 
     checkpoint: str = "best"  # of the run, whose Tacotron 2 draws the spectrograms
-    start: str | None = None  # a generator's file, or what `fetch` takes; None = the authors' universal one
+    # A generator's file, or what `fetch` takes; None = as before, and at first the authors' universal one.
+    start: str | None = None
     piece: int = 32  # frames; the paper's 8192 samples
     # The generator goes on where the authors' training ended. There their rate had fallen from 2e-4 to 1e-5 (by 0.999
     # for each of some 3000 passes over LJSpeech), and FakeYou's notebooks take 3e-5. The discriminators begin anew,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +23,17 @@ from ..audio import AudioConfig, load, log_mel
 from ..device import choose_device, seeded, without_denormals
 from ..drive import WAVEGLOW
 from ..errors import CheckpointError, TrainingError, VoiceCloneError
-from ..files import file_hash, text_hash
+from ..files import alone, file_hash, text_hash
 from ..weights import write_weights
 from .fitting import FitConfig, Session, check_finite, checkpoint_to_fit, choose_pieces, halve
-from .tuned import WEIGHTS
+from .tuned import WEIGHTS, tuning_of, waveglow_of
 from .waveglow import load_waveglow
 from .waveglow_network import Encoded, WaveGlowNetwork, WaveGlowSizes
 
 if TYPE_CHECKING:
     from ..voice import Voice
 
+UNIVERSAL = "waveglow"  # what `fetch` calls NVIDIA's
 SCRATCH = "scratch"  # what random weights to start with are called
 NORMED = re.compile(r"WN\.\d+\.(start|cond_layer|in_layers\.\d+|res_skip_layers\.\d+)\.weight")  # in NVIDIA's network
 
@@ -41,8 +42,9 @@ NORMED = re.compile(r"WN\.\d+\.(start|cond_layer|in_layers\.\d+|res_skip_layers\
 class WaveGlowConfig(FitConfig):
     """How a WaveGlow is trained; what the run held out is held out here, too."""
 
-    start: str = "waveglow"  # a checkpoint's file, or what `fetch` takes, as NVIDIA's universal one; or "scratch"
-    sizes: WaveGlowSizes | None = None  # of random weights; None = NVIDIA's
+    # A checkpoint's file, or what `fetch` takes, or "scratch"; None = as before, and at first NVIDIA's universal one.
+    start: str | None = None
+    sizes: WaveGlowSizes | None = None  # of random weights; None = as before, and at first NVIDIA's
     segment: int = 16000  # samples; this, the rate and sigma are NVIDIA's
     learning_rate: float = 1e-4  # of Adam
     sigma: float = 1.0  # deviation that the noise shall have
@@ -54,7 +56,7 @@ class WaveGlowConfig(FitConfig):
             raise VoiceCloneError(f"A WaveGlow of {self.sizes.n_channels} channels cannot be; NVIDIA's has 256.")
         if self.segment <= AudioConfig().n_fft // 2:
             raise VoiceCloneError(f"segment={self.segment} samples hold no spectrogram; NVIDIA's is 16000.")
-        if self.sizes and self.start != SCRATCH:
+        if self.sizes and self.start not in (SCRATCH, None):
             raise VoiceCloneError(
                 f"Sizes (--channels) were given, but {self.start} has its own. Leave them out, or begin with random "
                 f"weights: start={SCRATCH!r}."
@@ -215,7 +217,8 @@ def tune_waveglow(voice: Voice, config: WaveGlowConfig = WaveGlowConfig()) -> It
     Raises
     ------
     TrainingError
-        If nobody consented, there is no clip, another start was learned from before, or the loss is no number.
+        If nobody consented, there is no clip, another start was learned from before, another session is at work, or
+        the loss is no number.
     CheckpointError
         If the voice has not been trained, or what to start from is no WaveGlow for the spectrograms of Tacotron 2.
     VoiceCloneError
@@ -229,6 +232,7 @@ def tune_waveglow(voice: Voice, config: WaveGlowConfig = WaveGlowConfig()) -> It
     from ..dataset import split_clips
 
     run = checkpoint_to_fit(voice, config.run).parent.parent
+    config = _as_before(config, run)
     network, begins = _start(config)
     clips = [clip.id for clip in voice.usable()]
     split = split_clips(clips, run / "split.json")
@@ -238,7 +242,17 @@ def tune_waveglow(voice: Voice, config: WaveGlowConfig = WaveGlowConfig()) -> It
     )
     data = text_hash(voice.content_hash(), *split.validation, config.segment, config.sigma)
     learner = Learner(network, config, training, device=choose_device(config.device))
-    yield from _Training(run / WAVEGLOW, learner, held_out, data=data, begins=begins).steps()
+    with alone(run / WAVEGLOW):
+        yield from _Training(run / WAVEGLOW, learner, held_out, data=data, begins=begins).steps()
+
+
+def _as_before(config: WaveGlowConfig, run: Path) -> WaveGlowConfig:
+    """The same with what an earlier session began with, where nothing else is asked for."""
+    if config.start:
+        return config
+    before = tuning_of(waveglow_of(run)).get("config", {}) if config.resume else {}
+    sizes = config.sizes or (before.get("sizes") and WaveGlowSizes(**before["sizes"]))
+    return replace(config, start=before.get("start", UNIVERSAL), sizes=sizes)
 
 
 def _start(config: WaveGlowConfig) -> tuple[WaveGlowNetwork, str]:

@@ -268,8 +268,8 @@ def test_an_unknown_hash_is_recorded_on_first_use_and_held_to(shelf):
     ("content", "said"),
     [
         (MESSAGE, "a text in JSON, perhaps a server's message"),
-        (b"Quota exceeded", "begins with b'Quota exc' and has 14 bytes"),
-        (b"", "has 0 bytes"),
+        (b"Quota exceeded", "it is a text that begins with 'Quota exceeded'"),
+        (b"", "it is empty"),
         (CONTENT[:-1], "cannot be read as weights: it is torn"),
         (CONTENT[:50], "cannot be read as weights: it is torn"),
         (saved()[:-1], "torn"),

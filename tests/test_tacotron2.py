@@ -486,7 +486,7 @@ def test_a_model_of_the_same_sizes_is_adopted_whole(config):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"<!DOCTYPE html><html>quota</html>", "web page"), (b"hello, this is text", "refused|torn"), (b"", "torn")],
+    [(b"<!DOCTYPE html><html>quota</html>", "web page"), (b"hello, this is text", "a text"), (b"", "empty")],
 )
 def test_wrong_files_are_named_for_what_they_are(tmp_path, content, said):
     path = tmp_path / "model"

@@ -210,7 +210,7 @@ def model_card(voice: Voice, run: str, checkpoint: Checkpoint) -> str:
         "A synthetic voice: a Tacotron 2 trained with voiceclone.",
         "",
         f"- Language: {voice.language}",
-        f"- {_trained(voice, run)}, {checkpoint.step:,} steps (run `{run}`)",
+        f"- {_trained(voice, run)}, {checkpoint.step:,} step{'s' * (checkpoint.step != 1)} (run `{run}`)",
         f"- Reads: {READS[checkpoint.front_end]}",
         f"- Vocoder: HiFi-GAN, {'tuned to this voice' if tuned_vocoder(voice, run) else 'the universal one'}",
         f"- Consent: {voice.consent.who}, {voice.consent.when}",
@@ -277,7 +277,10 @@ def _contents(voice: Voice, run: str) -> Iterator[Path]:
 
 
 def _tuned(voice: Voice, run: str) -> Iterator[Path]:
-    """Files of the vocoder that speaks for a run; on this machine where they have not come to the drive yet."""
+    """Files of the HiFi-GAN that speaks for a run; on this machine where they have not come to the drive yet.
+
+    A WaveGlow, which speaks only where it is asked for, has 350 MB and is not packed.
+    """
     speaks = generator_of(voice.run_dir(run))
     if speaks.exists():
         yield from (path for name in ("config.json", "log.jsonl") if (path := speaks.with_name(name)).exists())

@@ -238,8 +238,9 @@ def _check_file(path: Path) -> None:
     for start, kind in KINDS.items():
         if head.startswith(start):
             raise CheckpointError(f"{path} is {kind}, not a checkpoint.")
-    if head.isascii() and bytes(head).decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
-        what = "a text" if head else "empty"
+    text = " ".join(head.decode("latin-1").split())
+    if head.isascii() and text.isprintable():
+        what = f"a text that begins with {text[:40]!r}" if text else "empty"
         raise CheckpointError(f"{path} cannot be read as weights: it is {what}. Get it again from where it came.")
     if head.startswith(b"PK"):
         _check_archive(path)

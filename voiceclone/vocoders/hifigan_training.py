@@ -190,7 +190,8 @@ class _Tuning(Session):
         newest, own = self.checkpoints.newest(), self.folder / GENERATOR
         known = newest or (tuning_of(own) if own.is_file() else {})
         if known:
-            self._check_same_start(known, self.lesson.begins, known["start"], self.lesson.start)
+            then = known.get("start", "a generator")  # whose name older files lack
+            self._check_same_start(known, self.lesson.begins, then, self.lesson.start)
         return known if newest or not known else self._worked_out(known, read_generator(own))
 
     def _worked_out(self, known: dict[str, Any], speaks: Weights) -> dict[str, Any]:

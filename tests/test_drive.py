@@ -248,9 +248,6 @@ def test_a_session_that_follows_is_not_undone_by_what_the_last_one_had_still_to_
     assert content(run) == {"checkpoints/step-000001.pt": "of the second session"}
 
 
-# Another machine --------------------------------------------------------------------------------------------------
-
-
 def test_at_the_end_each_file_that_is_not_on_the_drive_is_named_once(run, tmp_path, monkeypatch):
     keeper = Keeper(run, tmp_path / "work", patience=0.1)
     keeper.first_wait = SECONDS
@@ -259,6 +256,10 @@ def test_at_the_end_each_file_that_is_not_on_the_drive_is_named_once(run, tmp_pa
     until(lambda: keeper._failing)
     with pytest.warns(UserWarning, match=r"^waveglow\.pt could not be copied"):
         keeper.close()
+    assert content(run) == {} and content(keeper.work) == {"waveglow.pt": "whole"}
+
+
+# Another machine --------------------------------------------------------------------------------------------------
 
 
 def test_a_new_machine_finds_what_the_last_one_kept(keeper, run, tmp_path):

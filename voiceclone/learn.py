@@ -44,7 +44,7 @@ class LearnConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     mixed_precision: str = "no"  # no, bf16 or fp16
     # Let torch compile the decoder's loop: the many small kernels whose start a GPU waits for become few. The first
-    # steps take longer; on a processor it saves less than a tenth of the others.
+    # steps take longer; on a processor it saves about a tenth of the others.
     compile: bool = False
 
     def __post_init__(self) -> None:

@@ -221,8 +221,7 @@ def _tune_waveglow(voice: Voice, run: Path, options: argparse.Namespace) -> tupl
     _only_with("hifigan", options, "share")
     sizes = None if options.channels is None else WaveGlowSizes(n_channels=options.channels)
     config = WaveGlowConfig(minutes=options.minutes, steps=options.steps, run=run.name, sizes=sizes,
-                            start=options.start, resume=options.resume,
-                            seed=options.seed)  # fmt: skip
+                            start=options.start, resume=options.resume, seed=options.seed)  # fmt: skip
     step = None
     with _bar(unit=" steps", total=options.steps) as bar:
         for step in tune_waveglow(voice, config):

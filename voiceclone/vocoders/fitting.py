@@ -129,17 +129,17 @@ class DivergedError(TrainingError):
     """What was learned is of no use any more, and nobody shall go on from it."""
 
 
-def check_finite(loss: float, step: int) -> None:
+def check_finite(value: float, step: int, *, of: str = "loss") -> None:
     """Stop training that has diverged.
 
     Raises
     ------
     DivergedError
-        If the loss is not a finite number.
+        If the loss, or what else it is `of`, is not a finite number.
     """
-    if not math.isfinite(loss):
+    if not math.isfinite(value):
         raise DivergedError(
-            f"The loss of step {step} is {loss}. Begin again, or from the last checkpoint, with a lower learning rate."
+            f"The {of} of step {step} is {value}. Begin again, or from the last checkpoint, with a lower learning rate."
         )
 
 
@@ -254,7 +254,7 @@ class Session(ABC):
         then, now : str
             What both starts are called.
         """
-        if known["begins"] != begins:
+        if known.get("begins") != begins:  # older files lack it
             raise TrainingError(
                 f"{self.folder} holds what was learned from {then} as it was then, not from {now} as it is now. Give "
                 "that start to go on, or begin anew (--no-resume; resume=False), which drops it."

@@ -208,6 +208,6 @@ def _descend(optimiser: torch.optim.Optimizer, step: int, loss: torch.Tensor, *p
     norm = torch.nn.utils.clip_grad_norm_(weights, torch.inf)
     norm, *numbers = torch.stack((norm, loss, *parts)).tolist()  # one question, for which a GPU is waited for
     check_finite(numbers[0], step)
-    check_finite(norm, step)
+    check_finite(norm, step, of="gradient")
     optimiser.step()
     return numbers

@@ -144,7 +144,8 @@ class Learner:
             piece = f"segment of {self.config.segment} samples"
             self.batch_size = halve(self.batch_size, device=self.device, piece=piece)
         check_finite(loss, self.step)
-        check_finite(float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), torch.inf)), self.step)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), torch.inf)
+        check_finite(float(norm), self.step, of="gradient")
         self.optimiser.step()
         self.step += 1
         return loss
